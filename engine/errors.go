@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrOverloaded is returned when the engine's own limits, such as its memory,
+// leave no room for the request at this moment. The request may be sent again
+// later.
+var ErrOverloaded = errors.New("the proxy is overloaded")
+
+// A RequestError says what is wrong with the request itself. Nothing was sent.
+type RequestError struct {
+	// Field names the header, parameter or member of the body; empty when the
+	// document as a whole is wrong.
+	Field string
+	// Message says what was expected there.
+	Message string
+}
+
+func (e *RequestError) Error() string {
+	if e.Field == "" {
+		return e.Message
+	}
+	return e.Field + ": " + e.Message
+}
+
+// A BatchError says which batch of a request failed; it wraps the cause, one of
+// [StatusError], [ReplyError], [NetworkError], [TimeoutError] or [ErrOverloaded].
+type BatchError struct {
+	// Batch is the index of the batch, from 0.
+	Batch int
+	Err   error
+}
+
+func (e *BatchError) Error() string { return fmt.Sprintf("batch %d: %v", e.Batch, e.Err) }
+func (e *BatchError) Unwrap() error { return e.Err }
+
+// A StatusError is a reply whose status is not 2xx.
+type StatusError struct {
+	Status int
+	// Message is what the upstream said, at most 2 KiB of it.
+	Message string
+	// Type is the upstream's error_type or type, empty when it gave none.
+	Type string
+	// Code is the upstream's code as raw JSON, empty when it gave none.
+	Code string
+	// RetryAfter is the upstream's Retry-After header, empty when it gave none.
+	RetryAfter string
+}
+
+func (e *StatusError) Error() string {
+	if e.Message == "" {
+		return fmt.Sprintf("upstream answered with status %d", e.Status)
+	}
+	return fmt.Sprintf("upstream answered with status %d: %s", e.Status, e.Message)
+}
+
+// A ReplyError is a reply that broke off, cannot be read or fails a check:
+// nothing of it may be used.
+type ReplyError struct {
+	// Status is the status of the reply.
+	Status int
+	// Reason says what is wrong with it.
+	Reason string
+	// Err is the underlying error, nil where there is none.
+	Err error
+}
+
+func (e *ReplyError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("broken upstream reply: %s: %v", e.Reason, e.Err)
+	}
+	return "broken upstream reply: " + e.Reason
+}
+func (e *ReplyError) Unwrap() error { return e.Err }
+
+// A NetworkError is a connection that could not be made or broke before the
+// head of the reply was there.
+type NetworkError struct{ Err error }
+
+func (e *NetworkError) Error() string { return "upstream unreachable: " + e.Err.Error() }
+func (e *NetworkError) Unwrap() error { return e.Err }
+
+// A TimeoutError is a time limit that passed.
+type TimeoutError struct {
+	// Limit names the setting or header that set the limit, such as timeout_s.
+	Limit string
+	// After is the limit.
+	After time.Duration
+}
+
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("no complete upstream reply within %s of %v", e.Limit, e.After)
+}
+
+// A PanicError is a bug in the engine: a panic in one of its goroutines.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("internal error: %v", e.Value) }

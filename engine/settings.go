@@ -1,0 +1,51 @@
+package engine
+
+import "time"
+
+// Settings say how one request is split, sent and bounded in time. The zero
+// value of a field that has a default means that default; see
+// [DefaultSettings]. A Settings value is copied freely and never changed by the
+// engine.
+type Settings struct {
+	// MaxConcurrentRequests is how many batches of one request may be in flight
+	// at once, at least 1. Default 64.
+	MaxConcurrentRequests int
+	// BatchSize is the largest number of items in a batch, at least 1. Default 32.
+	BatchSize int
+	// MaxCharsPerRequest is the largest number of Unicode scalars in the items
+	// of a batch; an item over it is a batch of its own. Default 10 000.
+	MaxCharsPerRequest int
+	// Timeout bounds one attempt of one batch, from the start of connecting to
+	// the last byte of the reply. Default 30 s.
+	Timeout time.Duration
+	// TotalTimeout bounds the whole request; zero means no bound.
+	TotalTimeout time.Duration
+}
+
+// DefaultSettings returns the settings of a request that asks for nothing.
+func DefaultSettings() Settings {
+	return Settings{
+		MaxConcurrentRequests: 64,
+		BatchSize:             32,
+		MaxCharsPerRequest:    10_000,
+		Timeout:               30 * time.Second,
+	}
+}
+
+// withDefaults returns s with the default in place of every zero value.
+func (s Settings) withDefaults() Settings {
+	d := DefaultSettings()
+	if s.MaxConcurrentRequests <= 0 {
+		s.MaxConcurrentRequests = d.MaxConcurrentRequests
+	}
+	if s.BatchSize <= 0 {
+		s.BatchSize = d.BatchSize
+	}
+	if s.MaxCharsPerRequest <= 0 {
+		s.MaxCharsPerRequest = d.MaxCharsPerRequest
+	}
+	if s.Timeout <= 0 {
+		s.Timeout = d.Timeout
+	}
+	return s
+}

@@ -1,0 +1,74 @@
+// Package handler joins HTTP requests that Caddy hands over to the engine.
+package handler
+
+import (
+	"github.com/caddyserver/caddy/v2"
+)
+
+// Handler is the Caddy module http.handlers.performance_proxy: it splits one
+// request of many items into batches, sends them to a model server
+// concurrently, checks the replies and merges them into one answer.
+type Handler struct {
+	// The model server: one URL of the form `scheme://host[:port][/path]`, with
+	// the scheme `http`, `https` or `h2c`. The request's path is appended to the
+	// path. Without it every request must name its target in `X-Target-Host`.
+	To []string `json:"to,omitempty"`
+
+	// The key that is sent to the operator's targets when the client sends none:
+	// the key itself, `{env.NAME}`, `{file./absolute/path}`, or a path beginning
+	// with `/` or `$/`. A file is trimmed, and read again when it changes. The
+	// key is sent as `Authorization: Bearer <key>` and only ever to targets
+	// named in `to` and `allowed_targets`. Default: none.
+	APIKey string `json:"api_key,omitempty"`
+
+	// The keys that clients must send, one of them: each the key itself,
+	// `{env.NAME}`, or a file in the forms of `api_key` with one key a line. A
+	// client's key is then never sent upstream. The single value `any` accepts
+	// every client, with or without a key. Default: none, a client's key is sent
+	// upstream.
+	ClientKeys []string `json:"client_keys,omitempty"`
+
+	// The targets beside `to` that a caller may choose with `X-Target-Host`,
+	// each `scheme://host[:port][/path]`; a `*.` at the start of the host stands
+	// for one label. The operator's key may go to them. The single value `none`
+	// forbids callers to choose. Default: callers may choose any https target
+	// with a public address, and their own key goes there.
+	AllowedTargets []string `json:"allowed_targets,omitempty"`
+
+	// The HTTP version towards upstreams: `2` negotiates HTTP/2 on https and
+	// falls back to 1.1, `h2c` is HTTP/2 in clear text, `1` is 1.1 only. A
+	// target of the scheme `h2c` is HTTP/2 in clear text with each of them.
+	// Default: `2`.
+	HTTPVersion string `json:"http_version,omitempty"`
+
+	// How long to wait for a connection to be made. Default: `5s`.
+	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
+
+	// The largest request body in bytes; over it the answer is 413.
+	// Default: 67108864 (64 MiB).
+	MaxRequestBody int64 `json:"max_request_body,omitempty"`
+
+	// The largest reply of the upstream to one batch in bytes, unpacked; over it
+	// the reply counts as broken. Default: 268435456 (256 MiB).
+	MaxResponseBody int64 `json:"max_response_body,omitempty"`
+
+	// The bytes of bodies that all requests may hold together; over it the
+	// answer is 503 with Retry-After. Default: 1073741824 (1 GiB).
+	MaxMemory int64 `json:"max_memory,omitempty"`
+
+	// Models whose requests are never split, such as rerankers that score all
+	// documents against each other. Default: none.
+	NoSplit []string `json:"no_split,omitempty"`
+
+	// What callers get who ask for nothing else.
+	Settings
+
+	// The largest value that a caller may ask for, by the name of the
+	// preference; more is a 400 that names the cap. Only preferences that are
+	// numbers can be capped. Default: the range of the setting.
+	Cap map[string]float64 `json:"cap,omitempty"`
+
+	// The preferences that a caller may not send; the answer is a 403. Default:
+	// none.
+	DenyPreferences []string `json:"deny_preferences,omitempty"`
+}

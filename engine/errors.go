@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net"
 	"time"
 )
 
@@ -84,16 +85,33 @@ type NetworkError struct{ Err error }
 func (e *NetworkError) Error() string { return "upstream unreachable: " + e.Err.Error() }
 func (e *NetworkError) Unwrap() error { return e.Err }
 
+// Cause says what happened without naming the addresses that Error names: they
+// are nobody's business who is not the operator.
+func (e *NetworkError) Cause() string {
+	if dns, ok := errors.AsType[*net.DNSError](e.Err); ok {
+		return dns.Err
+	}
+	err := e.Err
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return err.Error()
+}
+
 // A TimeoutError is a time limit that passed.
 type TimeoutError struct {
 	// Limit names the setting or header that set the limit, such as timeout_s.
 	Limit string
-	// After is the limit.
+	// After is the time that the limit left, zero or less when it had passed at
+	// the start.
 	After time.Duration
 }
 
 func (e *TimeoutError) Error() string {
-	return fmt.Sprintf("no complete upstream reply within %s of %v", e.Limit, e.After)
+	if e.After <= 0 {
+		return fmt.Sprintf("the deadline set by %s had passed before the request came", e.Limit)
+	}
+	return fmt.Sprintf("no complete upstream reply within %v, the limit set by %s", e.After.Round(time.Millisecond), e.Limit)
 }
 
 // A PanicError is a bug in the engine: a panic in one of its goroutines.

@@ -1,0 +1,191 @@
+package engine
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/basetenlabs/caddy-performance-proxy/engine/jsonspan"
+)
+
+// A result is what is kept of the checked reply to one batch.
+type result struct {
+	// entries are the results in the order of the items, with their indexes
+	// rebased, separated by commas.
+	entries []byte
+	// envelope is what the reply has around its list of results. Only the first
+	// batch's is kept.
+	envelope *envelope
+	// usage is the reply's usage member, empty when it has none.
+	usage []byte
+	// foreign is a whole reply that is passed on as it is, nil for all others.
+	foreign []byte
+
+	header  http.Header
+	took    time.Duration
+	buffers []*buffer
+}
+
+// envelope is a reply and where its parts stand.
+type envelope struct {
+	doc     []byte
+	root    jsonspan.Value
+	list    jsonspan.Value
+	members []jsonspan.Member
+}
+
+// release gives the buffers back that the result stands in.
+func (r *result) release() {
+	for _, b := range r.buffers {
+		b.release()
+	}
+	r.buffers = nil
+}
+
+// result scans and checks the reply to a batch, which it takes over when it
+// returns no error.
+func (e *Engine) result(call *Call, batch int, header http.Header, body *buffer) (result, error) {
+	res := result{header: header}
+	if call.asked.form == formForeign && !isJSON(header) {
+		res.foreign, res.buffers = body.b, []*buffer{body}
+		return res, nil
+	}
+	d := documents.Get().(*jsonspan.Document)
+	defer documents.Put(d)
+	if err := call.op.reply.Scan(body.b, d); err != nil {
+		return result{}, err
+	}
+	order, err := call.checks.check(body.b, d, call.expected(batch))
+	if err != nil {
+		return result{}, err
+	}
+	if u := d.Members[replyUsage].Value; u.Len() > maxUsage {
+		return result{}, fmt.Errorf("its usage is over %d bytes", maxUsage)
+	} else if len(call.plan.batches) > 1 {
+		res.usage = append(res.usage, u.Of(body.b)...)
+	}
+	if batch == 0 {
+		res.envelope = &envelope{doc: body.b, root: d.Root, list: d.List.Value, members: append([]jsonspan.Member(nil), d.Members...)}
+		if order == nil {
+			list := d.List.Value
+			res.entries, res.buffers = body.b[list.Start+1:list.End-1], []*buffer{body}
+			return res, nil
+		}
+	}
+	rebased, err := e.rebase(body.b, d, order, call.plan.batches[batch].first)
+	if err != nil {
+		return result{}, err
+	}
+	res.entries, res.buffers = rebased.b, []*buffer{rebased}
+	if res.envelope != nil {
+		res.buffers = append(res.buffers, body)
+	} else {
+		body.release()
+	}
+	return res, nil
+}
+
+// expected returns how many results the reply to a batch must hold.
+func (c *Call) expected(batch int) int {
+	if c.asked.form == formList {
+		return c.plan.batches[batch].len()
+	}
+	return c.asked.items
+}
+
+// rebase writes the entries of a reply in the order of the items, nil for the
+// order they stand in, with first added to every index.
+func (e *Engine) rebase(doc []byte, d *jsonspan.Document, order []int, first int) (*buffer, error) {
+	last := first + len(d.Entries) - 1
+	size := d.List.Value.Len() + len(d.Entries)*len(strconv.Itoa(last))
+	out, err := acquireBuffer(e.memory, int64(size))
+	if err != nil {
+		return nil, err
+	}
+	b := out.b
+	for i := range d.Entries {
+		at := i
+		if order != nil {
+			at = order[i]
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		entry, index := d.Entries[at].Span, d.Field(at, fieldIndex)
+		if index.Kind == jsonspan.None {
+			b = append(b, entry.Of(doc)...)
+			continue
+		}
+		b = append(b, doc[entry.Start:index.Start]...)
+		b = strconv.AppendInt(b, int64(first+i), 10)
+		b = append(b, doc[index.End:entry.End]...)
+	}
+	out.b = b
+	return out, nil
+}
+
+// merge puts the checked results together to one answer. On success the answer
+// owns what the results hold.
+func (c *Call) merge(results []result, start time.Time) (*Answer, error) {
+	a := newAnswer(c, results)
+	if results[0].foreign != nil {
+		a.foreign(&results[0])
+		a.Took = time.Since(start)
+		return a, nil
+	}
+	env := results[0].envelope
+	edits, err := c.usageEdits(env, results)
+	if err != nil {
+		return nil, &ReplyError{Status: http.StatusOK, Reason: err.Error()}
+	}
+	a.Took = time.Since(start)
+	edits = append(edits, c.metadataEdits(env, a)...)
+	a.append(applyEdits(env.doc, env.root.Start, env.list.Start+1, edits))
+	for i := range results {
+		if i > 0 {
+			a.append([]byte(","))
+		}
+		a.append(results[i].entries)
+	}
+	a.append(applyEdits(env.doc, env.list.End-1, env.root.End, edits))
+	return a, nil
+}
+
+// usageEdits puts the sum of all usage members in the place of the first one's.
+func (c *Call) usageEdits(env *envelope, results []result) ([]edit, error) {
+	if len(results) == 1 {
+		return nil, nil
+	}
+	var parts []part
+	for i := range results {
+		if len(results[i].usage) == 0 {
+			continue
+		}
+		p, err := parsePart(results[i].usage)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, p)
+	}
+	if len(parts) == 0 {
+		return nil, nil
+	}
+	sum, err := addUp(nil, parts)
+	if err != nil {
+		return nil, err
+	}
+	return []edit{env.set("usage", env.members[replyUsage], sum)}, nil
+}
+
+// set returns the edit that gives a top-level member a value: in its place, or
+// at the end of the document when it is not there.
+func (env *envelope) set(name string, m jsonspan.Member, value []byte) edit {
+	if m.Value.Kind != jsonspan.None {
+		return edit{Span: m.Value.Span, with: value}
+	}
+	// The list of results is a member already, so a comma is always due.
+	end := env.root.End - 1
+	member := append([]byte(`,"`+name+`":`), value...)
+	return edit{Span: jsonspan.Span{Start: end, End: end}, with: member}
+}

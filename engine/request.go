@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/basetenlabs/caddy-performance-proxy/engine/jsonspan"
+)
+
+// A Request is one request of a client. It is not changed by the engine, but
+// its Body must not be changed while the engine works on it.
+type Request struct {
+	// Path is the client's path, which chooses the operation; see [Find].
+	Path string
+	// RawQuery is the query string, sent upstream as it is.
+	RawQuery string
+	// Body is the JSON document that holds the items.
+	Body []byte
+	// Model, when not empty, is set as the request's model, over the body's.
+	Model string
+	// Settings say how the request is split and sent.
+	Settings Settings
+	// ID identifies the request towards the upstream, with the indexes of batch
+	// and attempt appended, and in the answer's metadata.
+	ID string
+	// Header holds further headers for the upstream. Those that the engine sets
+	// itself win.
+	Header http.Header
+	// Deadline is the client's own deadline, the zero time when it has none.
+	Deadline time.Time
+	// DeadlineName names where the deadline comes from, for errors.
+	DeadlineName string
+}
+
+// A Call is a request that was parsed and split, and is ready to be sent. It is
+// for one use by one goroutine.
+type Call struct {
+	req      *Request
+	settings Settings // with every default filled in
+	op       *Operation
+	asked    asked
+	doc      jsonspan.Document
+	plan     plan
+	checks   *checks
+	release  func()
+}
+
+// Operation returns the operation of the call.
+func (c *Call) Operation() *Operation { return c.op }
+
+// Batches returns the number of batches that the call was split into.
+func (c *Call) Batches() int { return len(c.plan.batches) }
+
+// Close gives back the memory that the call holds. It must be called once the
+// call is no longer needed, after its answer was closed.
+func (c *Call) Close() { c.release() }
+
+// entryBytes is the memory that one entry of a list takes while it is looked at.
+const entryBytes = 72
+
+// Prepare parses and splits a request; nothing is sent. What is wrong with the
+// request is a [*RequestError]; [ErrOverloaded] means that there is no memory
+// for it at the moment.
+func (e *Engine) Prepare(req *Request) (*Call, error) {
+	op := Find(req.Path)
+	if op == nil {
+		return nil, &RequestError{Field: "path", Message: "no operation answers to " + req.Path}
+	}
+	c := &Call{req: req, op: op, settings: req.Settings.withDefaults()}
+	if err := op.request.Scan(req.Body, &c.doc); err != nil {
+		return nil, requestError(err)
+	}
+	if c.doc.Root.Kind != jsonspan.Object {
+		return nil, &RequestError{Message: "expected the body to be a JSON object, not " + c.doc.Root.Kind.String()}
+	}
+	held := int64(len(c.doc.Entries)) * entryBytes
+	if !e.memory.Reserve(held) {
+		return nil, ErrOverloaded
+	}
+	c.release = func() { e.memory.Release(held) }
+	if err := e.plan(c); err != nil {
+		c.release()
+		return nil, err
+	}
+	return c, nil
+}
+
+// plan judges the request's form and splits it.
+func (e *Engine) plan(c *Call) error {
+	model := c.doc.Members[requestModel].Value
+	switch model.Kind {
+	case jsonspan.None, jsonspan.Null, jsonspan.String:
+	default:
+		return &RequestError{Field: "model", Message: "expected a string, not " + model.Kind.String()}
+	}
+	var err error
+	if c.asked, err = c.op.asked(c.op, c.req.Body, &c.doc); err != nil {
+		return err
+	}
+	if c.asked.form == formList && e.noSplit[c.model()] {
+		c.asked.form = formWhole
+	}
+	c.plan = newPlan(c)
+	c.checks = newChecks(c)
+	return nil
+}
+
+// model returns the name of the request's model, empty when it names none.
+func (c *Call) model() string {
+	if c.req.Model != "" {
+		return c.req.Model
+	}
+	if m := c.doc.Members[requestModel].Value; m.Kind == jsonspan.String {
+		return jsonspan.Unquote(c.req.Body, m)
+	}
+	return ""
+}
+
+// modelEdits returns the edits that set the request's model.
+func (c *Call) modelEdits() []edit {
+	if c.req.Model == "" {
+		return nil
+	}
+	name := quote(c.req.Model)
+	if m := c.doc.Members[requestModel]; m.Value.Kind != jsonspan.None {
+		return []edit{{Span: m.Value.Span, with: name}}
+	}
+	member := append([]byte(`"model":`), name...)
+	if c.doc.Root.Len() > len("{}") && !emptyObject(c.req.Body, c.doc.Root) {
+		member = append(member, ',')
+	}
+	at := c.doc.Root.Start + 1
+	return []edit{{Span: jsonspan.Span{Start: at, End: at}, with: member}}
+}
+
+// emptyObject reports whether an object has no member.
+func emptyObject(doc []byte, v jsonspan.Value) bool {
+	return len(bytes.TrimSpace(doc[v.Start+1:v.End-1])) == 0
+}
+
+// quote returns a text as a JSON string, with no more escapes than JSON needs.
+func quote(text string) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	// A string always encodes, and the buffer takes everything.
+	_ = enc.Encode(text)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// requestError says of a body that cannot be scanned what is wrong with it.
+func requestError(err error) error {
+	var duplicate *jsonspan.DuplicateError
+	if errors.As(err, &duplicate) {
+		return &RequestError{Field: duplicate.Name, Message: "stands twice in the body"}
+	}
+	return &RequestError{Message: "body: " + err.Error()}
+}

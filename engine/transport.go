@@ -1,0 +1,162 @@
+package engine
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+	"time"
+)
+
+// The values of [TransportOptions].HTTPVersion.
+const (
+	// HTTPVersion2 negotiates HTTP/2 on https and falls back to HTTP/1.1; plain
+	// http is HTTP/1.1.
+	HTTPVersion2 = "2"
+	// HTTPVersion1 is HTTP/1.1 only.
+	HTTPVersion1 = "1"
+	// HTTPVersionH2C is HTTP/2 in clear text on http; https is negotiated.
+	HTTPVersionH2C = "h2c"
+)
+
+// DefaultDialTimeout is the [TransportOptions].DialTimeout when it is not set.
+const DefaultDialTimeout = 5 * time.Second
+
+// schemeH2C is the scheme of URLs that are spoken to in HTTP/2 in clear text.
+const schemeH2C = "h2c"
+
+const (
+	// maxIdlePerHost is as many connections as one endpoint gets requests at
+	// once: one that was worth making is worth keeping.
+	maxIdlePerHost = 1024
+	// idleTimeout is how long it is kept.
+	idleTimeout = 90 * time.Second
+	// maxResponseHeader is the largest head of a reply in bytes.
+	maxResponseHeader = 256 << 10
+	// readFrame is the largest frame of HTTP/2 that is accepted. The frames of
+	// 16 KiB that servers send otherwise cost twice the CPU.
+	readFrame = 1 << 20
+	// pingAfter is how long a connection of HTTP/2 may be silent before it is
+	// asked whether it still works; it is given up 15 s after that.
+	pingAfter = 15 * time.Second
+	// sessionsKept is how many servers can be connected to again with a short
+	// TLS handshake.
+	sessionsKept = 256
+)
+
+// TransportOptions say how connections are made. The zero value is ready for
+// use.
+type TransportOptions struct {
+	// HTTPVersion is one of [HTTPVersion2], the default, [HTTPVersion1] and
+	// [HTTPVersionH2C]. With each of them a URL of the scheme h2c is HTTP/2 in
+	// clear text.
+	HTTPVersion string
+	// DialTimeout bounds the lookup of the name and the TCP connection together,
+	// and the TLS handshake again. Default [DefaultDialTimeout].
+	DialTimeout time.Duration
+	// Control is called with every address before it is connected to, after
+	// names were looked up; see [net.Dialer]. An error of it is found in the
+	// error of RoundTrip with [errors.As]. Nil means every address will do.
+	Control func(network, address string, c syscall.RawConn) error
+	// Proxy returns the forward proxy of a request; see [http.Transport]. Nil
+	// means none. Control then sees the address of the proxy.
+	Proxy func(*http.Request) (*url.URL, error)
+	// TLS is the configuration for https. Nil means the system's roots and no
+	// client certificate.
+	TLS *tls.Config
+}
+
+// A Transport sends requests upstream over connections that it keeps. It never
+// follows a redirect and never unpacks a reply. It is safe for concurrent use.
+type Transport struct {
+	// http1 is HTTP/1.1 on both schemes.
+	http1 *http.Transport
+	// negotiated is HTTP/2 or HTTP/1.1 on https.
+	negotiated *multiplexed
+	// clear is HTTP/2 on http.
+	clear *multiplexed
+
+	version string
+}
+
+// NewTransport returns a transport. The error says that the HTTP version is
+// unknown.
+func NewTransport(o TransportOptions) (*Transport, error) {
+	switch o.HTTPVersion {
+	case "":
+		o.HTTPVersion = HTTPVersion2
+	case HTTPVersion1, HTTPVersion2, HTTPVersionH2C:
+	default:
+		return nil, fmt.Errorf("unknown HTTP version %q", o.HTTPVersion)
+	}
+	if o.DialTimeout <= 0 {
+		o.DialTimeout = DefaultDialTimeout
+	}
+	if o.TLS == nil {
+		o.TLS = &tls.Config{}
+	}
+	if o.TLS = o.TLS.Clone(); o.TLS.ClientSessionCache == nil {
+		o.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(sessionsKept)
+	}
+	// What is negotiated follows from the protocols of each transport.
+	o.TLS.NextProtos = nil
+
+	var http1, negotiated, clear http.Protocols
+	http1.SetHTTP1(true)
+	negotiated.SetHTTP1(true)
+	negotiated.SetHTTP2(true)
+	clear.SetUnencryptedHTTP2(true)
+	return &Transport{
+		http1:      o.transport(http1),
+		negotiated: newMultiplexed(o, negotiated),
+		clear:      newMultiplexed(o, clear),
+		version:    o.HTTPVersion,
+	}, nil
+}
+
+// transport returns a transport of net/http.
+func (o TransportOptions) transport(p http.Protocols) *http.Transport {
+	dialer := &net.Dialer{Timeout: o.DialTimeout, Control: o.Control}
+	return &http.Transport{
+		Protocols:              &p,
+		HTTP2:                  &http.HTTP2Config{MaxReadFrameSize: readFrame, SendPingTimeout: pingAfter},
+		Proxy:                  o.Proxy,
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        o.TLS.Clone(),
+		TLSHandshakeTimeout:    o.DialTimeout,
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    maxIdlePerHost,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxResponseHeader,
+	}
+}
+
+// RoundTrip sends one request as [http.RoundTripper] says. The scheme of the
+// URL is http, https or h2c.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	switch {
+	case req.URL == nil:
+		return t.http1.RoundTrip(req) // which says so
+	case req.URL.Scheme == schemeH2C:
+		wire := *req.URL
+		wire.Scheme = "http"
+		clone := *req
+		clone.URL = &wire
+		return t.clear.RoundTrip(&clone)
+	case req.URL.Scheme == "http" && t.version == HTTPVersionH2C:
+		return t.clear.RoundTrip(req)
+	case req.URL.Scheme == "https" && t.version != HTTPVersion1:
+		return t.negotiated.RoundTrip(req)
+	}
+	return t.http1.RoundTrip(req)
+}
+
+// CloseIdleConnections closes the connections that no request is on. The
+// transport may still be used.
+func (t *Transport) CloseIdleConnections() {
+	t.http1.CloseIdleConnections()
+	t.negotiated.CloseIdleConnections()
+	t.clear.CloseIdleConnections()
+}

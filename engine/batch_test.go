@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"reflect"
@@ -245,5 +246,35 @@ func TestModelIsSetOverTheBodys(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
 		})
+	}
+}
+
+func TestItemsAreBoundedByMemory(t *testing.T) {
+	t.Parallel()
+	memory := NewMemory(1 << 20)
+	e := New(Options{Memory: memory})
+	prepare := func() error {
+		call, err := e.Prepare(&Request{Path: "/v1/embeddings", Body: []byte(`{"input":[` + strings.Repeat(`"",`, 5000) + `""]}`)})
+		if err == nil {
+			call.Close()
+		}
+		return err
+	}
+	if err := prepare(); err != nil {
+		t.Errorf("five thousand items in 1 MiB: %v", err)
+	}
+	if !memory.Reserve(900 << 10) {
+		t.Fatal("no memory to reserve")
+	}
+	if err := prepare(); !errors.Is(err, ErrOverloaded) {
+		t.Errorf("five thousand items in what others left: %v, want ErrOverloaded", err)
+	}
+	memory.Release(900 << 10)
+	body := []byte(`{"input":[` + strings.Repeat(`0,`, 50_000) + `0]}`)
+	if _, err := e.Prepare(&Request{Path: "/v1/embeddings", Body: body}); !errors.As(err, new(*RequestError)) {
+		t.Errorf("fifty thousand items in 1 MiB: %v, want a RequestError", err)
+	}
+	if used := memory.Used(); used != 0 {
+		t.Errorf("%d bytes are still reserved", used)
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -53,44 +55,42 @@ func contentCoding(h http.Header) (coding, error) {
 // that is more than limits.MaxBody, and wraps [ErrOverloaded] when there is no
 // memory for it.
 func unpack(c coding, src []byte, limits replyLimits) (*buffer, error) {
-	if len(src) == 0 {
-		return nil, io.ErrUnexpectedEOF
+	size := min(int64(len(src))*unpackedGuess, limits.MaxBody)
+	if said, ok := unpackedSize(c, src); ok {
+		size = said
 	}
-	if c == codingGzip {
-		return gunzip(src, limits)
+	if size > limits.MaxBody {
+		return nil, errTooLarge
 	}
-	return unpackZstd(src, limits)
-}
-
-var gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
-
-// maxDeflateRatio is how many bytes one byte of a deflate stream can stand for
-// at most.
-const maxDeflateRatio = 1032
-
-// gunzip unpacks one gzip member or several, RFC 1952, section 2.2.
-func gunzip(src []byte, limits replyLimits) (*buffer, error) {
-	// The last four bytes are the size of the last member, modulo 2^32.
-	size := int64(0)
-	if len(src) > 4 {
-		size = int64(binary.LittleEndian.Uint32(src[len(src)-4:]))
-	}
-	size = min(size, int64(len(src))*maxDeflateRatio, limits.MaxBody)
-	// With one byte to spare, the end is found without growing.
+	// With one byte to spare the end is found without growing.
 	out, err := acquireBuffer(limits.Memory, size+1)
 	if err != nil {
 		return nil, err
 	}
-	if err := gunzipMembers(out, src, limits.MaxBody); err != nil {
+	if err := unpackInto(out, c, src, limits.MaxBody); err != nil {
 		out.release()
 		return nil, err
 	}
 	return out, nil
 }
 
-// gunzipMembers appends the members to out. They are told apart here because
-// the reader takes some headers that break off for the end of the stream.
-func gunzipMembers(out *buffer, src []byte, limit int64) error {
+// unpackInto appends what src holds to out, as [buffer.fill] does.
+func unpackInto(out *buffer, c coding, src []byte, limit int64) error {
+	switch {
+	case len(src) == 0:
+		return io.ErrUnexpectedEOF
+	case c == codingGzip:
+		return gunzip(out, src, limit)
+	}
+	return unzstd(out, src, limit)
+}
+
+var gzipReaders = sync.Pool{New: func() any { return new(gzip.Reader) }}
+
+// gunzip unpacks one gzip member or several, RFC 1952, section 2.2. They are
+// told apart here because the reader takes some headers that break off for the
+// end of the stream.
+func gunzip(out *buffer, src []byte, limit int64) error {
 	zr := gzipReaders.Get().(*gzip.Reader)
 	defer gzipReaders.Put(zr)
 	rest := bytes.NewReader(src)
@@ -108,63 +108,61 @@ func gunzipMembers(out *buffer, src []byte, limit int64) error {
 	return nil
 }
 
-// zstdDecoders hold decoders that decode one document at a time, into memory
-// that they are given: they go no further than its capacity, and the window,
-// however large, is that memory.
-var zstdDecoders = sync.Pool{New: func() any {
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true))
-	if err != nil {
-		panic(err) // the options are constants
-	}
-	return d
-}}
+// maxZstdWindow is the largest window of a content coding, RFC 9659.
+const maxZstdWindow = 8 << 20
 
-// zstdGuess is how much larger than packed a document of unknown size is taken
-// to be. JSON of numbers is about twice, of texts four times as large.
-const zstdGuess = 4
+// zstdDecoders work in the goroutine that reads from them. There are no more at
+// work than processors, for as much as each needs the memory of a window, and
+// nothing but a processor.
+var (
+	zstdDecoders = sync.Pool{New: func() any {
+		d, err := zstd.NewReader(nil,
+			zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderMaxWindow(maxZstdWindow),
+			zstd.WithDecodeBuffersBelow(0))
+		if err != nil {
+			panic(err) // the options are constants
+		}
+		return d
+	}}
+	zstdSlots = make(chan struct{}, runtime.GOMAXPROCS(0))
+)
 
-// unpackZstd unpacks the frames of RFC 8878.
-func unpackZstd(src []byte, limits replyLimits) (*buffer, error) {
+// unzstd unpacks the frames of RFC 8878.
+func unzstd(out *buffer, src []byte, limit int64) error {
+	zstdSlots <- struct{}{}
+	defer func() { <-zstdSlots }()
 	d := zstdDecoders.Get().(*zstd.Decoder)
 	defer zstdDecoders.Put(d)
-	size := int64(len(src)) * zstdGuess
-	if declared, ok := zstdSize(src); ok {
-		if declared > uint64(limits.MaxBody) {
-			return nil, errTooLarge
-		}
-		size = int64(declared)
+	if err := d.Reset(bytes.NewReader(src)); err != nil {
+		return err
 	}
-	for {
-		size = min(size, limits.MaxBody)
-		out, err := acquireBuffer(limits.Memory, size)
-		if err != nil {
-			return nil, err
-		}
-		room := min(int64(cap(out.b)), limits.MaxBody)
-		content, err := d.DecodeAll(src, out.b[:0:room])
-		if err == nil {
-			// The content is in this memory already unless the decoder once
-			// needed some of its own; to copy it onto itself costs nothing.
-			out.b = out.b[:len(content)]
-			copy(out.b, content)
-			return out, nil
-		}
-		out.release()
-		if !errors.Is(err, zstd.ErrDecoderSizeExceeded) {
-			return nil, err
-		}
-		if room == limits.MaxBody {
-			return nil, errTooLarge
-		}
-		size = room * zstdGuess
-	}
+	return out.fill(d, limit)
 }
 
-// zstdSize returns the size that the first frame declares.
-func zstdSize(src []byte) (uint64, bool) {
+const (
+	// unpackedGuess is how much larger than packed a body is taken to be that
+	// does not say it. JSON of numbers is about twice, of texts four times as
+	// large.
+	unpackedGuess = 4
+	// maxDeflateRatio is how many bytes one byte of a deflate stream can stand
+	// for at most.
+	maxDeflateRatio = 1032
+)
+
+// unpackedSize returns how large src says that its content is at least: in the
+// last four bytes of gzip (modulo 2^32), in the first frame of zstd.
+func unpackedSize(c coding, src []byte) (size int64, ok bool) {
+	if c == codingGzip {
+		if len(src) < 4 {
+			return 0, false
+		}
+		said := int64(binary.LittleEndian.Uint32(src[len(src)-4:]))
+		return min(said, int64(len(src))*maxDeflateRatio), true
+	}
 	var h zstd.Header
 	if err := h.Decode(src); err != nil || !h.HasFCS {
 		return 0, false
 	}
-	return h.FrameContentSize, true
+	return int64(min(h.FrameContentSize, math.MaxInt64)), true
 }

@@ -53,6 +53,8 @@ func (e *Engine) result(call *Call, batch int, header http.Header, body *buffer)
 	}
 	d := documents.Get().(*jsonspan.Document)
 	defer documents.Put(d)
+	// One more than expected is enough to see that there are too many.
+	d.MaxEntries = max(0, call.expected(batch)+1)
 	if err := call.op.reply.Scan(body.b, d); err != nil {
 		return result{}, err
 	}

@@ -45,6 +45,7 @@ var (
 	errMsgpackUTF8   = errors.New("a string is not UTF-8")
 	errMsgpackDepth  = fmt.Errorf("values are nested deeper than %d", maxMsgpackDepth)
 	errMsgpackRest   = errors.New("something follows the value")
+	errMsgpackType   = errors.New("a value has a type that JSON does not have")
 )
 
 // msgpackToJSON returns the one MessagePack value of src as JSON. Numbers are
@@ -98,14 +99,11 @@ func (c *msgpackConverter) value(depth int) error {
 	case msgp.NilType:
 		c.src = c.src[1:]
 		return c.write("null")
-	case msgp.InvalidType:
-		if len(c.src) == 0 {
-			return msgp.ErrShortBytes
-		}
-		return fmt.Errorf("no type begins with %#02x", c.src[0])
-	default:
-		return fmt.Errorf("JSON has no %s", t)
 	}
+	if len(c.src) == 0 {
+		return msgp.ErrShortBytes
+	}
+	return errMsgpackType
 }
 
 func (c *msgpackConverter) object(depth int) error {
@@ -270,16 +268,15 @@ func (c *msgpackConverter) quote(s []byte) error {
 		}
 		c.out.b = append(c.out.b, s[start:i]...)
 		start = i + 1
-		const escape = len(`\u0000`)
-		if err := c.room(escape + len(s) - start + 1); err != nil {
+		escape, n := [6]byte{'\\', ch}, 2
+		if ch < ' ' {
+			const hex = "0123456789abcdef"
+			escape, n = [6]byte{'\\', 'u', '0', '0', hex[ch>>4], hex[ch&0xf]}, 6
+		}
+		if err := c.room(n + len(s) - start + 1); err != nil {
 			return err
 		}
-		if ch >= ' ' {
-			c.out.b = append(c.out.b, '\\', ch)
-		} else {
-			const hex = "0123456789abcdef"
-			c.out.b = append(c.out.b, '\\', 'u', '0', '0', hex[ch>>4], hex[ch&0xf])
-		}
+		c.out.b = append(c.out.b, escape[:n]...)
 	}
 	c.out.b = append(c.out.b, s[start:]...)
 	c.out.b = append(c.out.b, '"')

@@ -9,8 +9,8 @@ import (
 
 // replyLimits bound what one reply may take.
 type replyLimits struct {
-	// MaxBody is the largest body in bytes, both as it comes and unpacked. It
-	// must be positive.
+	// MaxBody is the largest body in bytes, both as it comes and unpacked, from
+	// 1 to 2^62.
 	MaxBody int64
 	// Memory is the budget that the body is held in; nil means no limit.
 	Memory *Memory

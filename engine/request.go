@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
+	"unsafe"
 
 	"github.com/basetenlabs/caddy-performance-proxy/engine/jsonspan"
 )
@@ -58,8 +60,9 @@ func (c *Call) Batches() int { return len(c.plan.batches) }
 // call is no longer needed, after its answer was closed.
 func (c *Call) Close() { c.release() }
 
-// entryBytes is the memory that one entry of a list takes while it is looked at.
-const entryBytes = 72
+// entryBytes is the memory that one item takes while its request is worked on:
+// its entry in the scanned document, twice, because slices grow by copying.
+const entryBytes = 2 * int64(unsafe.Sizeof(jsonspan.Entry{}))
 
 // Prepare parses and splits a request; nothing is sent. What is wrong with the
 // request is a [*RequestError]; [ErrOverloaded] means that there is no memory
@@ -70,8 +73,11 @@ func (e *Engine) Prepare(req *Request) (*Call, error) {
 		return nil, &RequestError{Field: "path", Message: "no operation answers to " + req.Path}
 	}
 	c := &Call{req: req, op: op, settings: req.Settings.withDefaults()}
+	if limit := e.memory.Limit(); limit > 0 {
+		c.doc.MaxEntries = int(max(1, (limit-e.memory.Used())/entryBytes))
+	}
 	if err := op.request.Scan(req.Body, &c.doc); err != nil {
-		return nil, requestError(err)
+		return nil, e.requestError(op, err)
 	}
 	if c.doc.Root.Kind != jsonspan.Object {
 		return nil, &RequestError{Message: "expected the body to be a JSON object, not " + c.doc.Root.Kind.String()}
@@ -152,10 +158,18 @@ func quote(text string) []byte {
 }
 
 // requestError says of a body that cannot be scanned what is wrong with it.
-func requestError(err error) error {
-	var duplicate *jsonspan.DuplicateError
-	if errors.As(err, &duplicate) {
+func (e *Engine) requestError(op *Operation, err error) error {
+	if duplicate, ok := errors.AsType[*jsonspan.DuplicateError](err); ok {
 		return &RequestError{Field: duplicate.Name, Message: "stands twice in the body"}
+	}
+	if many, ok := errors.AsType[*jsonspan.LimitError](err); ok {
+		if int64(many.MaxEntries)*entryBytes < e.memory.Limit()/2 {
+			return ErrOverloaded
+		}
+		return &RequestError{
+			Field:   op.request.Lists[0],
+			Message: fmt.Sprintf("has more than %d items, for which there is no memory", many.MaxEntries),
+		}
 	}
 	return &RequestError{Message: "body: " + err.Error()}
 }

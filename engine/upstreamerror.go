@@ -10,16 +10,12 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 const (
 	// maxErrorBody is how much of the body of an error is read, and how much of
 	// it is kept once it is unpacked.
 	maxErrorBody = 64 << 10
-	// maxUnpackedError is the room for unpacking it.
-	maxUnpackedError = 1 << 20
 	// maxErrorMessage is how much of what the upstream said is passed on.
 	maxErrorMessage = 2 << 10
 	// maxErrorWord is the same for the type and the code.
@@ -63,7 +59,13 @@ func readErrorBody(resp *http.Response, limits replyLimits) []byte {
 		return nil
 	}
 	if coding != codingIdentity {
-		raw = unpackError(coding, raw, limits.Memory)
+		out, err := acquireBuffer(limits.Memory, maxErrorBody)
+		if err != nil {
+			return nil
+		}
+		defer out.release()
+		_ = unpackInto(out, coding, raw, maxErrorBody) // what could be unpacked is there
+		raw = bytes.Clone(out.b[:min(len(out.b), maxErrorBody)])
 	}
 	if isMsgpack(resp.Header) {
 		doc, err := msgpackToJSON(raw, replyLimits{MaxBody: maxErrorBody, Memory: limits.Memory})
@@ -73,25 +75,6 @@ func readErrorBody(resp *http.Response, limits replyLimits) []byte {
 		}
 	}
 	return raw
-}
-
-// unpackError unpacks as much as it can of src.
-func unpackError(c coding, src []byte, m *Memory) []byte {
-	out, err := acquireBuffer(m, maxUnpackedError)
-	if err != nil {
-		return nil
-	}
-	defer out.release()
-	content := out.b
-	if c == codingGzip {
-		_ = gunzipMembers(out, src, maxErrorBody)
-		content = out.b
-	} else {
-		d := zstdDecoders.Get().(*zstd.Decoder)
-		defer zstdDecoders.Put(d)
-		content, _ = d.DecodeAll(src, content)
-	}
-	return bytes.Clone(content[:min(len(content), maxErrorBody)])
 }
 
 // upstreamError is what the body of an error says.

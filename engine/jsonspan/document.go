@@ -59,6 +59,10 @@ type Shape struct {
 // scanned bytes. A Document can be scanned into again and keeps its memory for
 // that; the zero Document is ready for use.
 type Document struct {
+	// MaxEntries bounds the entries of the list, and so the memory of the scan;
+	// 0 is no bound. It is set before a scan, which leaves it as it is.
+	MaxEntries int
+
 	// Root is the document without the white space around it.
 	Root Value
 	// List is the best of Shape.Lists that is present, of whatever kind its value
@@ -93,6 +97,7 @@ func (d *Document) Field(entry, field int) Value {
 // reset empties d for the result of a scan for s.
 func (d *Document) reset(s *Shape) {
 	*d = Document{
+		MaxEntries: d.MaxEntries,
 		ListIndex:  -1,
 		Members:    absent(d.Members, len(s.Members)),
 		Entries:    d.Entries[:0],

@@ -27,3 +27,14 @@ type DuplicateError struct {
 func (e *DuplicateError) Error() string {
 	return fmt.Sprintf("member %q stands twice, again at byte %d", e.Name, e.Offset)
 }
+
+// A LimitError says that the list of a document has more entries than
+// [Document.MaxEntries]. The document is valid JSON.
+type LimitError struct {
+	// MaxEntries is the limit.
+	MaxEntries int
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("the list has more than %d entries", e.MaxEntries)
+}

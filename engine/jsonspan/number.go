@@ -30,7 +30,7 @@ func nonDigits(b uint64) uint64 {
 }
 
 // firstByte returns the index of the first of eight bytes whose highest bit is
-// set in mask.
+// set in mask, 8 if there is none.
 func firstByte(mask uint64) int { return bits.TrailingZeros64(mask) >> 3 }
 
 // digits returns the index of the first byte from i on that is no digit.
@@ -80,9 +80,9 @@ func (s *scanner) number(i int) (end int, kind Kind) {
 }
 
 // plainNumbers goes over the array elements from i on for as long as they are
-// plain numbers: with up to seven bytes of sign and digits, perhaps a fraction,
-// no exponent, and after them a comma and at most one blank. It returns the index
-// after that, how many numbers there are, and their kinds.
+// plain numbers: a sign and digits of up to eight bytes, or of up to seven and a
+// fraction, no exponent, and then a comma and at most one blank. It returns the
+// index after that, how many numbers there are, and their kinds.
 //
 // Nearly all bytes of a reply are such numbers. They are checked eight bytes at a
 // time, and where a number ends is made to depend on as little as possible, so
@@ -94,8 +94,8 @@ func plainNumbers(doc []byte, i int) (next, count int, kinds KindSet) {
 		head := eight(doc, i)
 		minus := ((head&0xFF ^ '-') - 1) >> 63 // 1 if there is a minus sign, or else 0
 		marks := nonDigits(head) &^ (minus << 7)
-		mark := firstByte(marks) // the decimal point or the comma
-		if whole := mark - int(minus); mark == 8 || whole == 0 || whole > 1 && doc[i+int(minus)] == '0' {
+		mark := firstByte(marks) // the decimal point, the comma, or what is no plain number
+		if whole := mark - int(minus); whole == 0 || whole > 1 && doc[i+int(minus)] == '0' {
 			break
 		}
 		kind := Integer + Kind(minus)

@@ -8,9 +8,10 @@ import "slices"
 //
 // The error is a [*SyntaxError] when doc is malformed, or else a
 // [*DuplicateError] when a member named by Lists or Members stands twice at the
-// top level or one named by Fields twice in an entry of the list; then the
-// content of d is meaningless. Members of other names may stand twice. A
-// document of another shape than expected is no error: d says what there is.
+// top level or one named by Fields twice in an entry of the list, or else a
+// [*LimitError] when the list is longer than d allows; then the content of d is
+// meaningless. Members of other names may stand twice. A document of another
+// shape than expected is no error: d says what there is.
 //
 // Time is linear in the length of doc. Memory is used for the entries of the list
 // alone: 64 bytes an entry and 24 for each of its fields, however short the entry
@@ -31,6 +32,9 @@ func (s *Shape) Scan(doc []byte, d *Document) error {
 	}
 	if f.twiceInEntry != nil {
 		return f.twiceInEntry
+	}
+	if f.tooMany {
+		return &LimitError{MaxEntries: d.MaxEntries}
 	}
 	d.Root = root.from(start)
 	return nil
@@ -54,6 +58,8 @@ type finder struct {
 	// entries of the present list. They are kept while the scan goes on: it may
 	// find the document malformed, or a better list.
 	twice, twiceInEntry error
+	// tooMany says that the present list has more entries than are taken down.
+	tooMany bool
 }
 
 // root checks the root, which begins at i.
@@ -112,7 +118,7 @@ func (f *finder) takeMember(place *Member, m Member, name string) {
 func (f *finder) takeList(index int, key Span, i int) scanned {
 	d := f.found
 	d.Entries, d.Fields = d.Entries[:0], d.Fields[:0]
-	f.twiceInEntry = nil
+	f.twiceInEntry, f.tooMany = nil, false
 	before := f.chars
 	var v scanned
 	if f.at(i) == '[' {
@@ -134,6 +140,11 @@ func (f *finder) entries(i int) scanned {
 	var elements KindSet
 	i, more := f.open(i, ']')
 	for more {
+		if d.MaxEntries > 0 && len(d.Entries) == d.MaxEntries {
+			f.tooMany = true
+			i, more = f.next(f.value(i).end, ']')
+			continue
+		}
 		for range fields {
 			d.Fields = append(d.Fields, Value{})
 		}

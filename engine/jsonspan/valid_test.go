@@ -205,7 +205,7 @@ func everyString(alphabet string, length int, f func([]byte)) {
 // document.
 func TestUTF8OfEverySpelling(t *testing.T) {
 	t.Parallel()
-	edges := []byte{0x20, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xff}
+	edges := []byte{0x20, 0x7f, 0x80, 0xbf, 0xc0}
 	check := func(text ...byte) {
 		for _, after := range []string{`"`, `"        `, `xxxxxxxx"`} {
 			doc := append(append([]byte{'"'}, text...), after...)

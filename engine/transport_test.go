@@ -244,16 +244,14 @@ func TestHandshakesHaveATimeout(t *testing.T) {
 func TestTransportUsesTheProxy(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
-	var proxied sync.WaitGroup
 	proxy, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
 		if r.Method != http.MethodConnect {
 			(&httputil.ReverseProxy{Rewrite: func(*httputil.ProxyRequest) {}}).ServeHTTP(w, r)
 			return
 		}
-		tunnel(t, &proxied, w, r.Host)
+		tunnel(t, w, r.Host)
 	}), "HTTP/1.1")
-	t.Cleanup(proxied.Wait)
 	proxyURL, err := url.Parse(proxy)
 	if err != nil {
 		t.Fatal(err)
@@ -274,8 +272,9 @@ func TestTransportUsesTheProxy(t *testing.T) {
 	}
 }
 
-// tunnel joins the connection of a CONNECT request to the address it is for.
-func tunnel(t *testing.T, running *sync.WaitGroup, w http.ResponseWriter, address string) {
+// tunnel joins the connection of a CONNECT request to the address it is for,
+// until either end is closed.
+func tunnel(t *testing.T, w http.ResponseWriter, address string) {
 	upstream, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Error(err)
@@ -288,12 +287,14 @@ func tunnel(t *testing.T, running *sync.WaitGroup, w http.ResponseWriter, addres
 		_ = upstream.Close()
 		return
 	}
+	var ways sync.WaitGroup
 	for _, way := range [][2]net.Conn{{upstream, client}, {client, upstream}} {
-		running.Go(func() {
-			_, _ = io.Copy(way[0], way[1]) // until either end is closed
+		ways.Go(func() {
+			_, _ = io.Copy(way[0], way[1]) // an error is an end too
 			_ = way[0].Close()
 		})
 	}
+	ways.Wait()
 }
 
 func TestConnectionsAreMadeAgainWithAShortHandshake(t *testing.T) {

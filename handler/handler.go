@@ -1,8 +1,26 @@
-// Package handler joins HTTP requests that Caddy hands over to the engine.
+// Package handler is the Caddy module http.handlers.performance_proxy: it turns
+// HTTP requests into requests to the engine, and what the engine answers into
+// HTTP responses.
+//
+// The road of a request through it:
+//
+//	handler.go         the module: its configuration, and ServeHTTP
+//	provision.go       configuration to working parts, everything checked
+//	clientheaders.go   what a client says in headers
+//	preferences.go     X-Baseten-Request-Preferences, bounded by policy.go
+//	targets.go         where the request goes, allowedtargets.go who may choose
+//	authorization.go   which key it carries, keys.go and clientkeys.go where keys are
+//	body.go            the body, within its limits
+//	response.go        the answer
+//	errors.go          the one table of errors and their statuses
 package handler
 
 import (
+	"net/http"
+	"time"
+
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
 // Handler is the Caddy module http.handlers.performance_proxy: it splits one
@@ -71,4 +89,36 @@ type Handler struct {
 	// The preferences that a caller may not send; the answer is a 403. Default:
 	// none.
 	DenyPreferences []string `json:"deny_preferences,omitempty"`
+
+	parts *parts
 }
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.performance_proxy",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// ServeHTTP answers a request: health itself, operations through the engine.
+// Every answer is complete when it returns, errors included, so that nothing of
+// a request, such as a key among its headers, reaches Caddy's error log.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	if isHealth(r) {
+		return writeHealth(w, time.Now())
+	}
+	x := &exchange{parts: h.parts, w: w, r: r, start: time.Now()}
+	if err := x.serveSafely(); err != nil {
+		x.fail(err)
+	}
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.Module                = (*Handler)(nil)
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

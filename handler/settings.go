@@ -1,6 +1,12 @@
 package handler
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+)
 
 // Settings are the settings that both the operator and, as preferences, a
 // caller may set. A nil field is not set.
@@ -73,4 +79,184 @@ func (d HedgeDelay) MarshalJSON() ([]byte, error) {
 		return []byte(`"auto"`), nil
 	}
 	return json.Marshal(d.Seconds)
+}
+
+// UnmarshalJSON reads a number of seconds or "auto".
+func (d *HedgeDelay) UnmarshalJSON(data []byte) error {
+	var value any
+	if err := json.Unmarshal(data, &value); err != nil {
+		return err
+	}
+	switch value := value.(type) {
+	case float64:
+		*d = HedgeDelay{Seconds: value}
+		return nil
+	case string:
+		if value == hedgeAuto {
+			*d = HedgeDelay{Auto: true}
+			return nil
+		}
+	}
+	return errors.New(`hedge_delay must be a number of seconds or "auto"`)
+}
+
+// hedgeAuto is the value of hedge_delay that follows the endpoint's latency.
+const hedgeAuto = "auto"
+
+// The only values of response_format and response_mode.
+const (
+	formatObject = "object"
+	modeStream   = "stream"
+)
+
+// The range of each of the non_retryable_status_codes.
+const (
+	minRetryStatus = 400
+	maxRetryStatus = 599
+)
+
+// A settingError is a value that a setting cannot have.
+type settingError struct {
+	name    string
+	message string
+}
+
+func (e *settingError) Error() string { return e.name + ": " + e.message }
+
+// A numericSetting is a setting that is a number: it has a range and can be
+// capped.
+type numericSetting struct {
+	name      string
+	low, high float64
+	integer   bool
+	// orAuto says that the setting may be "auto" in place of a number.
+	orAuto bool
+	// get returns the number and whether one is set.
+	get func(*Settings) (float64, bool)
+	set func(*Settings, float64)
+}
+
+// numericSettings is the one table of the settings that are numbers.
+var numericSettings = []numericSetting{
+	integerSetting("max_concurrent_requests", 1, 1024, func(s *Settings) **int { return &s.MaxConcurrentRequests }),
+	integerSetting("batch_size", 1, 1024, func(s *Settings) **int { return &s.BatchSize }),
+	integerSetting("max_chars_per_request", 50, 256_000, func(s *Settings) **int { return &s.MaxCharsPerRequest }),
+	integerSetting("max_tokens_per_request", 1, 10_000_000, func(s *Settings) **int { return &s.MaxTokensPerRequest }),
+	numberSetting("timeout_s", 0.1, 3600, func(s *Settings) **float64 { return &s.TimeoutS }),
+	// Its lower bound is timeout_s, which is checked where both are known.
+	numberSetting("total_timeout_s", 0.1, math.MaxFloat64, func(s *Settings) **float64 { return &s.TotalTimeoutS }),
+	{
+		name: "hedge_delay", low: 0.045, high: 3599.955, orAuto: true,
+		get: func(s *Settings) (float64, bool) {
+			if s.HedgeDelay == nil || s.HedgeDelay.Auto {
+				return 0, false
+			}
+			return s.HedgeDelay.Seconds, true
+		},
+		set: func(s *Settings, v float64) { s.HedgeDelay = &HedgeDelay{Seconds: v} },
+	},
+	numberSetting("hedge_budget_pct", 0, 3, func(s *Settings) **float64 { return &s.HedgeBudgetPct }),
+	numberSetting("retry_budget_pct", 0, 3, func(s *Settings) **float64 { return &s.RetryBudgetPct }),
+	integerSetting("max_retries", 0, 6, func(s *Settings) **int { return &s.MaxRetries }),
+	integerSetting("initial_backoff_ms", 50, 45_000, func(s *Settings) **int { return &s.InitialBackoffMS }),
+}
+
+func integerSetting(name string, low, high float64, field func(*Settings) **int) numericSetting {
+	return numericSetting{
+		name: name, low: low, high: high, integer: true,
+		get: func(s *Settings) (float64, bool) {
+			if p := *field(s); p != nil {
+				return float64(*p), true
+			}
+			return 0, false
+		},
+		set: func(s *Settings, v float64) {
+			n := int(v)
+			*field(s) = &n
+		},
+	}
+}
+
+func numberSetting(name string, low, high float64, field func(*Settings) **float64) numericSetting {
+	return numericSetting{
+		name: name, low: low, high: high,
+		get: func(s *Settings) (float64, bool) {
+			if p := *field(s); p != nil {
+				return *p, true
+			}
+			return 0, false
+		},
+		set: func(s *Settings, v float64) { *field(s) = &v },
+	}
+}
+
+// contains reports whether v is in the range of the setting. NaN, which a
+// configuration can hold, is in none.
+func (n *numericSetting) contains(v float64) bool { return v >= n.low && v <= n.high }
+
+// expected says what the setting takes, for errors.
+func (n *numericSetting) expected() string {
+	kind, auto := "a number", ""
+	if n.integer {
+		kind = "an integer"
+	}
+	if n.orAuto {
+		auto = fmt.Sprintf(", or %q", hedgeAuto)
+	}
+	if n.high == math.MaxFloat64 {
+		return fmt.Sprintf("must be %s of at least %s%s", kind, formatNumber(n.low), auto)
+	}
+	return fmt.Sprintf("must be %s from %s to %s%s", kind, formatNumber(n.low), formatNumber(n.high), auto)
+}
+
+// outOfRange returns the error of a number outside of the setting's range.
+func (n *numericSetting) outOfRange(v float64) error {
+	return &settingError{name: n.name, message: n.expected() + ", is " + formatNumber(v)}
+}
+
+// formatNumber writes a number the way that it would be typed.
+func formatNumber(v float64) string {
+	if math.Abs(v) < 1e15 {
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	return strconv.FormatFloat(v, 'g', -1, 64)
+}
+
+// validate checks the operator's settings, each against its range and those
+// against each other that bind each other. The error is prefix followed by the
+// name of the setting and what it takes.
+func (s *Settings) validate(prefix string) error {
+	err := s.checkRanges()
+	if err == nil {
+		_, err = resolve(s, nil, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("%s%w", prefix, err)
+	}
+	return nil
+}
+
+// checkRanges checks each setting for itself.
+func (s *Settings) checkRanges() error {
+	for i := range numericSettings {
+		n := &numericSettings[i]
+		if v, ok := n.get(s); ok && !n.contains(v) {
+			return n.outOfRange(v)
+		}
+	}
+	for _, code := range s.NonRetryableStatusCodes {
+		if code < minRetryStatus || code > maxRetryStatus {
+			return &settingError{
+				name:    "non_retryable_status_codes",
+				message: fmt.Sprintf("each must be from %d to %d, one is %d", minRetryStatus, maxRetryStatus, code),
+			}
+		}
+	}
+	if s.ResponseFormat != nil && *s.ResponseFormat != formatObject {
+		return &settingError{name: "response_format", message: fmt.Sprintf("must be %q", formatObject)}
+	}
+	if s.ResponseMode != nil && *s.ResponseMode != modeStream {
+		return &settingError{name: "response_mode", message: fmt.Sprintf("must be %q", modeStream)}
+	}
+	return nil
 }

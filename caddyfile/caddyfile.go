@@ -1,0 +1,120 @@
+// Package caddyfile turns the directive performance_proxy of a Caddyfile into
+// a [handler.Handler]. It checks the number of arguments, their types,
+// duplicates and unknown names; ranges are checked when the handler is
+// provisioned, so that they hold for JSON too.
+//
+//	performance_proxy [<matcher>] [<target>...] {
+//		to                         <target>...
+//		api_key                    <key>
+//		client_keys                <key>...
+//		allowed_targets            <target>...
+//		http_version               1|2|h2c
+//		dial_timeout               <duration>
+//		max_request_body           <size>
+//		max_response_body          <size>
+//		max_memory                 <size>
+//		no_split                   <model>...
+//		max_concurrent_requests    <count>
+//		batch_size                 <count>
+//		max_chars_per_request      <count>
+//		max_tokens_per_request     <count>
+//		timeout_s                  <seconds>
+//		total_timeout_s            <seconds>
+//		hedge_delay                <seconds>|auto
+//		hedge_budget_pct           <fraction>
+//		retry_budget_pct           <fraction>
+//		max_retries                <count>
+//		initial_backoff_ms         <milliseconds>
+//		non_retryable_status_codes <code>...
+//		response_format            <format>
+//		response_mode              <mode>
+//		cap {
+//			<preference> <max>
+//		}
+//		deny_preferences           <preference>...
+//	}
+//
+// The subdirectives to, client_keys, allowed_targets, no_split and
+// deny_preferences may stand several times, their values add up; every other
+// one may stand once.
+package caddyfile
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/basetenlabs/caddy-performance-proxy/handler"
+)
+
+// Parse reads one performance_proxy directive, its matcher already taken off,
+// and returns a [*handler.Handler]. An error names the file, the line and what
+// was expected there; it never holds a key.
+func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	d := h.Dispenser
+	d.Next() // the name of the directive
+	proxy := new(handler.Handler)
+	if args := d.RemainingArgs(); len(args) > 0 {
+		targets, err := target.parseAll(args)
+		if err != nil {
+			return nil, d.Errf("performance_proxy: %v", err)
+		}
+		proxy.To = targets
+	}
+	seen := make(map[string]position)
+	for d.NextBlock(0) {
+		if err := parseSubdirective(d, proxy, seen); err != nil {
+			return nil, err
+		}
+	}
+	return proxy, nil
+}
+
+// A position is where a name stands.
+type position struct {
+	file string
+	line int
+}
+
+func (p position) String() string { return fmt.Sprintf("%s:%d", p.file, p.line) }
+
+// parseSubdirective reads the subdirective at d into h. It notes in seen where
+// it stands.
+func parseSubdirective(d *caddyfile.Dispenser, h *handler.Handler, seen map[string]position) error {
+	name := d.Val()
+	sub, ok := lookup(name)
+	if !ok {
+		return d.Errf("unknown subdirective %q of performance_proxy; %s", name, suggest(name, names(nil)))
+	}
+	if first, ok := seen[name]; ok && !sub.repeats {
+		return d.Errf("%s is already set at %s", name, first)
+	}
+	seen[name] = position{d.File(), d.Line()}
+	return sub.parse(d, h)
+}
+
+// argsOnly returns the arguments of the name at d and fails when a block opens
+// after them.
+func argsOnly(d *caddyfile.Dispenser, name string) ([]string, error) {
+	args := d.RemainingArgs()
+	if d.NextLine() {
+		d.Prev()
+		return args, nil
+	}
+	// Only a brace that opens a block can be left on this line.
+	if d.Next() {
+		return nil, d.Errf("%s takes no block", name)
+	}
+	return args, nil
+}
+
+// suggest says which of the known names the unknown name may stand for.
+func suggest(name string, known []string) string {
+	if best, ok := nearest(name, known); ok {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	return "expected one of " + strings.Join(known, ", ")
+}

@@ -1,0 +1,137 @@
+package caddyfile
+
+import (
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/basetenlabs/caddy-performance-proxy/handler"
+)
+
+// jsonNames returns the names of the JSON fields of a struct and of those
+// embedded in it.
+func jsonNames(t reflect.Type) []string {
+	var found []string
+	for field := range t.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		switch {
+		case field.Anonymous && name == "":
+			found = append(found, jsonNames(field.Type)...)
+		case name != "" && name != "-":
+			found = append(found, name)
+		}
+	}
+	return found
+}
+
+func TestEveryFieldHasOneSubdirective(t *testing.T) {
+	t.Parallel()
+	fields := jsonNames(reflect.TypeFor[handler.Handler]())
+	rows := names(nil)
+	for _, field := range fields {
+		if !slices.Contains(rows, field) {
+			t.Errorf("the field %s has no subdirective", field)
+		}
+	}
+	for i, row := range rows {
+		if !slices.Contains(fields, row) {
+			t.Errorf("the subdirective %s has no field", row)
+		}
+		if slices.Contains(rows[:i], row) {
+			t.Errorf("the subdirective %s stands twice in the table", row)
+		}
+	}
+}
+
+func TestPreferencesAreTheFieldsOfSettings(t *testing.T) {
+	t.Parallel()
+	fields := jsonNames(reflect.TypeFor[handler.Settings]())
+	rows := names(func(u use) bool { return u != operatorOnly })
+	slices.Sort(fields)
+	slices.Sort(rows)
+	if !slices.Equal(rows, fields) {
+		t.Errorf("the preferences are\n%v\nthe fields of Settings are\n%v", rows, fields)
+	}
+}
+
+func TestHandlerKnowsThePreferences(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	defer cancel()
+	known := append(names(func(u use) bool { return u != operatorOnly }), requestPreferences...)
+	h := handler.Handler{DenyPreferences: known}
+	if err := h.Provision(ctx); err != nil {
+		t.Errorf("the handler does not take the preferences that the parser takes: %v", err)
+	}
+	if err := h.Cleanup(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHandlerCapsTheNumericPreferences(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	defer cancel()
+	// Each range holds one of these numbers.
+	inRange := []float64{1, 100}
+	for _, row := range subdirectives() {
+		if row.use == operatorOnly {
+			continue
+		}
+		capped := slices.ContainsFunc(inRange, func(limit float64) bool {
+			h := handler.Handler{Cap: map[string]float64{row.name: limit}}
+			err := h.Provision(ctx)
+			return err == nil && h.Cleanup() == nil
+		})
+		if capped != (row.use == numericPreference) {
+			t.Errorf("the handler caps %s: %t, the parser: %t", row.name, capped, !capped)
+		}
+	}
+}
+
+// The golden file that covers everything and the grammar in the documentation
+// of the package are kept complete by this test.
+func TestEverySubdirectiveIsShown(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"testdata/every_subdirective.caddyfiletest", "caddyfile.go"} {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names(nil) {
+			if !strings.Contains(string(data), "\t"+name+" ") {
+				t.Errorf("%s does not show %s", file, name)
+			}
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	t.Parallel()
+	known := []string{"batch_size", "timeout_s", "to"}
+	for name, test := range map[string]struct {
+		unknown string
+		want    string
+	}{
+		"a letter is missing":      {"bach_size", "batch_size"},
+		"a letter is too much":     {"batch_sizes", "batch_size"},
+		"a letter is another":      {"batch_sice", "batch_size"},
+		"two letters are swapped":  {"batch_szie", "batch_size"},
+		"the ending is missing":    {"timeout", "timeout_s"},
+		"capitals and dashes":      {"Batch-Size", "batch_size"},
+		"nothing is near":          {"reverse_proxy", ""},
+		"short names are not near": {"lb", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, ok := nearest(test.unknown, known)
+			if got != test.want || ok != (test.want != "") {
+				t.Errorf("got %q, %t, want %q", got, ok, test.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,241 @@
+package handler
+
+import (
+	"errors"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/basetenlabs/caddy-performance-proxy/engine"
+)
+
+// exchange is one request and its answer. It is for one goroutine.
+type exchange struct {
+	*parts
+	w     http.ResponseWriter
+	r     *http.Request
+	start time.Time
+	id    string // the customer request id, empty until it is known
+}
+
+// serveSafely is serve with a panic turned into an error: a bug is answered
+// with 500 like every other error.
+func (x *exchange) serveSafely() (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = &engine.PanicError{Value: value, Stack: debug.Stack()}
+		}
+	}()
+	return x.serve()
+}
+
+// serve answers the request. The order of the checks is fixed: syntax, size,
+// target, key; nothing is sent before all have passed.
+func (x *exchange) serve() error {
+	if err := x.route(); err != nil {
+		return err
+	}
+	asked, err := x.readHeaders()
+	if err != nil {
+		return err
+	}
+	body, release, err := x.body.read(x.r)
+	defer release()
+	if err != nil {
+		return err
+	}
+	request := x.request(asked, body)
+	call, err := x.engine.Prepare(request)
+	if err != nil {
+		return err
+	}
+	defer call.Close()
+	endpoint, err := x.endpoint(asked)
+	if err != nil {
+		return err
+	}
+	answer, err := x.engine.Run(x.r.Context(), endpoint, call)
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	x.log(zapcore.DebugLevel, "answered",
+		zap.Int("status", http.StatusOK), zap.Int("batches", len(answer.Batches)), zap.Int64("size", answer.Size()))
+	// When the client left in the middle, the server closes the connection
+	// because less was written than the length that was declared.
+	_ = writeAnswer(x.w, answer, x.id)
+	return nil
+}
+
+// route refuses what no operation answers to.
+func (x *exchange) route() error {
+	if engine.Find(x.r.URL.Path) == nil {
+		return &routeError{Status: http.StatusNotFound, Message: "no operation answers to this path"}
+	}
+	if x.r.Method != http.MethodPost {
+		x.w.Header().Set("Allow", http.MethodPost)
+		return &routeError{Status: http.StatusMethodNotAllowed, Message: "expected the method POST"}
+	}
+	return nil
+}
+
+// asked is what a client says in its headers.
+type asked struct {
+	credential   credential
+	model        string
+	preferences  *preferences
+	settings     resolved
+	deadline     time.Time
+	deadlineName string
+	target       target
+	// forbidden is why the request may not go to its target, or not with its
+	// preferences; it is said after what is wrong with the request itself.
+	forbidden error
+}
+
+// readHeaders reads and checks everything that the client says in headers.
+func (x *exchange) readHeaders() (a asked, err error) {
+	h := x.r.Header
+	if x.id, err = requestID(h); err != nil {
+		return a, err
+	}
+	x.logRequestID()
+	if a.credential, err = parseAuthorization(h); err != nil {
+		return a, err
+	}
+	if a.model, err = modelOverride(h); err != nil {
+		return a, err
+	}
+	if a.deadline, a.deadlineName, err = clientDeadline(h, x.start); err != nil {
+		return a, err
+	}
+	if coding := h.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		return a, &engine.RequestError{Field: "Content-Encoding", Message: "expected a body that is not compressed"}
+	}
+	if err = x.readPreferences(&a); err != nil {
+		return a, err
+	}
+	if !a.deadline.IsZero() && !a.deadline.After(x.start) {
+		return a, &engine.TimeoutError{Limit: a.deadlineName, After: a.deadline.Sub(x.start)}
+	}
+	return a, nil
+}
+
+// readPreferences reads the preferences and the target, which may be one of them.
+func (x *exchange) readPreferences(a *asked) (err error) {
+	header, err := singleHeader(x.r.Header, headerPreferences)
+	if err != nil {
+		return err
+	}
+	if a.preferences, err = parsePreferences(header); err != nil {
+		return err
+	}
+	headerTarget, err := singleHeader(x.r.Header, headerTargetHost)
+	if err != nil {
+		return err
+	}
+	if err = x.policy.check(a.preferences, headerTarget != ""); err != nil && !a.hold(err) {
+		return err
+	}
+	if a.settings, err = resolve(x.parts.settings, &a.preferences.Settings, x.policy); err != nil {
+		return err
+	}
+	if a.target, err = x.targets.choose(headerTarget, a.preferences.TargetHost); err != nil && !a.hold(err) {
+		return err
+	}
+	return nil
+}
+
+// hold keeps a refusal until the whole request is known to be well formed, and
+// reports whether the error is one.
+func (a *asked) hold(err error) bool {
+	var forbidden *forbiddenError
+	if !errors.As(err, &forbidden) {
+		return false
+	}
+	if a.forbidden == nil {
+		a.forbidden = err
+	}
+	return true
+}
+
+// request makes the engine's request.
+func (x *exchange) request(a asked, body []byte) *engine.Request {
+	header := make(http.Header, len(a.preferences.ExtraHeaders)+2)
+	for name, values := range a.preferences.ExtraHeaders {
+		header[name] = values
+	}
+	// W3C trace context; Caddy's tracing has put its own span here by now.
+	for _, name := range []string{"Traceparent", "Tracestate"} {
+		if values := x.r.Header[name]; len(values) > 0 {
+			header[name] = values
+		}
+	}
+	return &engine.Request{
+		Path:         x.r.URL.Path,
+		RawQuery:     x.r.URL.RawQuery,
+		Body:         body,
+		Model:        a.model,
+		Settings:     a.settings.engine(),
+		ID:           x.id,
+		Header:       header,
+		Deadline:     a.deadline,
+		DeadlineName: a.deadlineName,
+	}
+}
+
+// endpoint decides where the request goes, with which key and over which
+// connections.
+func (x *exchange) endpoint(a asked) (*engine.Endpoint, error) {
+	if a.forbidden != nil {
+		return nil, a.forbidden
+	}
+	authorization, err := x.auth.authorize(a.credential, a.target.OperatorNamed)
+	if err != nil {
+		return nil, err
+	}
+	endpoint := &engine.Endpoint{URL: a.target.URL, Transport: x.public, Authorization: authorization}
+	if a.target.OperatorNamed {
+		endpoint.Transport = x.operator
+	}
+	return endpoint, nil
+}
+
+// fail answers with an error and logs it.
+func (x *exchange) fail(err error) {
+	f := newFailure(x.r.Context(), err)
+	f.CustomerRequestID = x.id
+	level := zapcore.DebugLevel
+	if f.status >= http.StatusInternalServerError {
+		level = zapcore.ErrorLevel
+	}
+	fields := []zap.Field{zap.Int("status", f.status), zap.Error(err)}
+	var panicked *engine.PanicError
+	if errors.As(err, &panicked) {
+		fields = append(fields, zap.ByteString("stack", panicked.Stack))
+	}
+	x.log(level, "failed", fields...)
+	f.write(x.w, x.r)
+}
+
+// log writes a line about the request.
+func (x *exchange) log(level zapcore.Level, message string, fields ...zap.Field) {
+	if entry := x.logger.Check(level, message); entry != nil {
+		entry.Write(append(fields,
+			zap.String("path", x.r.URL.Path),
+			zap.String("customer_request_id", x.id),
+			zap.Duration("duration", time.Since(x.start)),
+		)...)
+	}
+}
+
+// logRequestID puts the customer request id into Caddy's access log.
+func (x *exchange) logRequestID() {
+	if extra, ok := x.r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		extra.Add(zap.String("customer_request_id", x.id))
+	}
+}

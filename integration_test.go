@@ -67,8 +67,8 @@ func startCaddy(t *testing.T, upstream, subdirectives string) *runningCaddy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	c := &runningCaddy{dir: dir}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	file := filepath.Join(dir, "Caddyfile")
 	if err := os.WriteFile(file, []byte(c.caddyfile(upstream, subdirectives)), 0o600); err != nil {
 		t.Fatal(err)
@@ -79,10 +79,16 @@ func startCaddy(t *testing.T, upstream, subdirectives string) *runningCaddy {
 	return c
 }
 
-// reload gives Caddy another Caddyfile.
+// reload gives Caddy another Caddyfile. Each reload replaces the admin endpoint,
+// too, and closes connections to the old one.
 func (c *runningCaddy) reload(t *testing.T, upstream, subdirectives string) {
 	t.Helper()
-	resp, err := c.admin.Post("http://localhost/load", "text/caddyfile", strings.NewReader(c.caddyfile(upstream, subdirectives)))
+	c.admin.CloseIdleConnections()
+	text := c.caddyfile(upstream, subdirectives)
+	resp, err := c.admin.Post("http://localhost/load", "text/caddyfile", strings.NewReader(text))
+	for tries := 0; err != nil && tries < 5; tries++ {
+		resp, err = c.admin.Post("http://localhost/load", "text/caddyfile", strings.NewReader(text))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package performanceproxy
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"strconv"
@@ -199,7 +200,8 @@ func setAdmin(o *options, value string) error {
 
 func setTimeout(o *options, value string) error {
 	seconds, err := strconv.ParseFloat(value, 64)
-	if err != nil {
+	// JSON holds no infinity and no NaN.
+	if err != nil || math.IsInf(seconds, 0) || math.IsNaN(seconds) {
 		return errors.New("expected a number of seconds, such as 30 or 0.5")
 	}
 	o.proxy.TimeoutS = &seconds

@@ -187,6 +187,8 @@ func TestBadValuesNameTheirFlagOrVariable(t *testing.T) {
 		"an admin port over the range":     {args: []string{"--admin", ":65536"}, want: "expected host:port"},
 		"a size of batches that is a text": {args: []string{"--batch-size", "many"}, want: `invalid argument "many" for "--batch-size" flag: expected a whole number`},
 		"a time with a unit":               {args: []string{"--timeout-s", "30s"}, want: "expected a number of seconds, such as 30 or 0.5"},
+		"a time that is no number":         {args: []string{"--timeout-s", "NaN"}, want: "expected a number of seconds, such as 30 or 0.5"},
+		"a time without an end":            {args: []string{"--timeout-s", "Inf"}, want: "expected a number of seconds, such as 30 or 0.5"},
 		"an unknown level":                 {args: []string{"--log-level", "loud"}, want: "expected trace, debug, info, warn, error or off"},
 		"a flag without its value":         {args: []string{"--batch-size"}, want: "flag needs an argument: --batch-size"},
 		"a variable that is no number":     {env: map[string]string{"PORT": "tcp://10.0.0.1:80"}, want: `invalid value "tcp://10.0.0.1:80" of the environment variable PORT: expected a port`},

@@ -48,7 +48,7 @@ func (c *client) embed(ctx context.Context, server string, body []byte) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	var answer bytes.Buffer
 	if response.ContentLength > 0 {
 		answer.Grow(int(response.ContentLength) + bytes.MinRead)

@@ -3,6 +3,7 @@ package demo
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -266,7 +267,7 @@ func TestAClientThatLeavesEndsItsBatch(t *testing.T) {
 			t.Errorf("%d of 512 permits are free while it waits", free)
 		}
 		leave()
-		if got := <-ended; got != http.ErrAbortHandler {
+		if got, ok := (<-ended).(error); !ok || !errors.Is(got, http.ErrAbortHandler) {
 			t.Errorf("it ended with %v, want %v", got, http.ErrAbortHandler)
 		}
 		if took := time.Since(start); took > 0 {

@@ -95,7 +95,7 @@ func gunzip(out *buffer, src []byte, limit int64) error {
 	defer gzipReaders.Put(zr)
 	rest := bytes.NewReader(src)
 	for rest.Len() > 0 {
-		if err := zr.Reset(rest); err == io.EOF {
+		if err := zr.Reset(rest); errors.Is(err, io.EOF) {
 			return io.ErrUnexpectedEOF
 		} else if err != nil {
 			return err

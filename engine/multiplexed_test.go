@@ -39,7 +39,7 @@ func TestHTTP2SpreadsOverSeveralConnectionsUnderLoad(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, clear := range []bool{true, false} {
+			for _, unencrypted := range []bool{true, false} {
 				up := enginetest.New()
 				release := make(chan struct{})
 				up.Script = enginetest.Always(enginetest.Hold(release))
@@ -49,14 +49,14 @@ func TestHTTP2SpreadsOverSeveralConnectionsUnderLoad(t *testing.T) {
 					return nil
 				}}
 				url := "h2c" + strings.TrimPrefix(up.Serve(t), "http")
-				if !clear {
+				if !unencrypted {
 					base, roots := up.ServeTLS(t)
 					url, options.TLS = base, trusting(roots)
 				}
 				rt := newTestTransport(t, options)
 				spread := rt.negotiated
-				if clear {
-					spread = rt.clear
+				if unencrypted {
+					spread = rt.unencrypted
 				}
 				var requests sync.WaitGroup
 				for range test.requests {
@@ -151,11 +151,11 @@ func TestRequestsLeaveTheirLane(t *testing.T) {
 				t.Fatal(err)
 			}
 			resp, err := rt.RoundTrip(req)
-			if err == nil && rt.clear.load() != [lanes]int64{1} {
-				t.Errorf("the load is %v with a request", rt.clear.load())
+			if err == nil && rt.unencrypted.load() != [lanes]int64{1} {
+				t.Errorf("the load is %v with a request", rt.unencrypted.load())
 			}
 			test.leave(t, resp, err)
-			if load := rt.clear.load(); load != [lanes]int64{} {
+			if load := rt.unencrypted.load(); load != [lanes]int64{} {
 				t.Errorf("the load is %v without a request", load)
 			}
 		})
@@ -168,12 +168,12 @@ func TestUpgradedConnectionsCanBeWritten(t *testing.T) {
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set("Upgrade", "echo")
 		w.WriteHeader(http.StatusSwitchingProtocols)
-		conn, _, err := http.NewResponseController(w).Hijack()
+		conn, buffered, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		_, _ = io.CopyN(conn, conn, 4)
+		_, _ = io.CopyN(conn, buffered, 4) // an error ends the connection too
 		_ = conn.Close()
 	}), "HTTP/1.1 over TLS")
 	rt := newTestTransport(t, TransportOptions{TLS: config})

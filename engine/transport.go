@@ -75,8 +75,8 @@ type Transport struct {
 	http1 *http.Transport
 	// negotiated is HTTP/2 or HTTP/1.1 on https.
 	negotiated *multiplexed
-	// clear is HTTP/2 on http.
-	clear *multiplexed
+	// unencrypted is HTTP/2 on http.
+	unencrypted *multiplexed
 
 	version string
 }
@@ -103,16 +103,16 @@ func NewTransport(o TransportOptions) (*Transport, error) {
 	// What is negotiated follows from the protocols of each transport.
 	o.TLS.NextProtos = nil
 
-	var http1, negotiated, clear http.Protocols
+	var http1, negotiated, unencrypted http.Protocols
 	http1.SetHTTP1(true)
 	negotiated.SetHTTP1(true)
 	negotiated.SetHTTP2(true)
-	clear.SetUnencryptedHTTP2(true)
+	unencrypted.SetUnencryptedHTTP2(true)
 	return &Transport{
-		http1:      o.transport(http1),
-		negotiated: newMultiplexed(o, negotiated),
-		clear:      newMultiplexed(o, clear),
-		version:    o.HTTPVersion,
+		http1:       o.transport(http1),
+		negotiated:  newMultiplexed(o, negotiated),
+		unencrypted: newMultiplexed(o, unencrypted),
+		version:     o.HTTPVersion,
 	}, nil
 }
 
@@ -144,9 +144,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		wire.Scheme = "http"
 		clone := *req
 		clone.URL = &wire
-		return t.clear.RoundTrip(&clone)
+		return t.unencrypted.RoundTrip(&clone)
 	case req.URL.Scheme == "http" && t.version == HTTPVersionH2C:
-		return t.clear.RoundTrip(req)
+		return t.unencrypted.RoundTrip(req)
 	case req.URL.Scheme == "https" && t.version != HTTPVersion1:
 		return t.negotiated.RoundTrip(req)
 	}
@@ -158,5 +158,5 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func (t *Transport) CloseIdleConnections() {
 	t.http1.CloseIdleConnections()
 	t.negotiated.CloseIdleConnections()
-	t.clear.CloseIdleConnections()
+	t.unencrypted.CloseIdleConnections()
 }

@@ -183,6 +183,29 @@ func TestTransportChangesNothing(t *testing.T) {
 	}
 }
 
+func TestLargeHeadsAreErrors(t *testing.T) {
+	t.Parallel()
+	for _, server := range []string{"HTTP/1.1", "HTTP/2 or 1.1 over TLS"} {
+		for size, fits := range map[int]bool{maxResponseHeader / 2: true, 2 * maxResponseHeader: false} {
+			base, config := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("X-Large", strings.Repeat("x", size))
+			}), server)
+			rt := newTestTransport(t, TransportOptions{TLS: config})
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := rt.RoundTrip(req)
+			if (err == nil) != fits {
+				t.Errorf("%s: a head of %d bytes got the error %v", server, size, err)
+			}
+			if err == nil {
+				_ = resp.Body.Close()
+			}
+		}
+	}
+}
+
 type refusedError struct{ network, address string }
 
 func (e *refusedError) Error() string { return "refused " + e.address }
@@ -281,19 +304,19 @@ func tunnel(t *testing.T, w http.ResponseWriter, address string) {
 		return
 	}
 	w.WriteHeader(http.StatusOK)
-	client, _, err := http.NewResponseController(w).Hijack()
+	client, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		t.Error(err)
 		_ = upstream.Close()
 		return
 	}
 	var ways sync.WaitGroup
-	for _, way := range [][2]net.Conn{{upstream, client}, {client, upstream}} {
-		ways.Go(func() {
-			_, _ = io.Copy(way[0], way[1]) // an error is an end too
-			_ = way[0].Close()
-		})
-	}
+	ways.Go(func() {
+		_, _ = io.Copy(upstream, buffered) // an error is an end too
+		_ = upstream.Close()
+	})
+	_, _ = io.Copy(client, upstream) // likewise
+	_ = client.Close()
 	ways.Wait()
 }
 

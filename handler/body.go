@@ -71,9 +71,21 @@ func (b bodyReader) read(r *http.Request) (body []byte, release func(), err erro
 		case errors.Is(err, io.EOF):
 			return body, release, nil
 		case err != nil:
-			return nil, release, &clientGoneError{Err: err}
+			return nil, release, readError(r, err)
 		}
 	}
+}
+
+// readError says why a body could not be read to its end: Caddy's request_body
+// bounds it, the client left, or what it sent is no body.
+func readError(r *http.Request, err error) error {
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return &tooLargeError{Setting: "the server's limit", Limit: tooLarge.Limit}
+	}
+	if r.Context().Err() != nil || errors.Is(err, io.ErrUnexpectedEOF) {
+		return &clientGoneError{Err: err}
+	}
+	return &engine.RequestError{Message: "body: cannot be read: " + err.Error()}
 }
 
 // nextSize is the size of the buffer after one of the given size: twice as

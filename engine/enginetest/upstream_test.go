@@ -144,7 +144,7 @@ func TestRefusals(t *testing.T) {
 
 func TestVectors(t *testing.T) {
 	t.Parallel()
-	if enginetest.Vector("a", 64) != enginetest.Vector("a", 64) {
+	if first, again := enginetest.Vector("a", 64), enginetest.Vector("a", 64); first != again {
 		t.Error("a vector changed")
 	}
 	seen := map[string]string{}
@@ -233,7 +233,7 @@ func TestFaults(t *testing.T) {
 					t.Errorf("got %d %q, want %d %q", got.status, got.body, test.status, test.body)
 				}
 				if test.err == nil && got.err != nil || test.err != nil && got.err == nil ||
-					test.err != nil && test.err != errAny && !errors.Is(got.err, test.err) {
+					test.err != nil && !errors.Is(test.err, errAny) && !errors.Is(got.err, test.err) {
 					t.Errorf("got the error %v, want %v", got.err, test.err)
 				}
 				if again := ask(t.Context(), rt, url, twoItems); again.body != whole || again.err != nil {
@@ -443,7 +443,7 @@ func TestDelayRunsOnTheClockOfTheTest(t *testing.T) {
 		cause := errors.New("enough")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, cause)
 		defer cancel()
-		if got := ask(ctx, up, "http://upstream.test", twoItems); got.err != cause {
+		if got := ask(ctx, up, "http://upstream.test", twoItems); !errors.Is(got.err, cause) {
 			t.Errorf("got the error %v, want the cause of the context", got.err)
 		}
 	})

@@ -83,7 +83,7 @@ func TestScanTellsTheKindOfTheRoot(t *testing.T) {
 	t.Parallel()
 	for doc, want := range map[string]Kind{
 		`null`: Null, `false`: False, `true`: True, `0`: Integer, `12`: Integer, `-0`: Number, `-5`: Number,
-		`1.0`: Number, `1e3`: Number, `1E3`: Number, `"a"`: String, `[]`: Array, ` {} `: Object,
+		`1.0`: Number, `1e3`: Number, `1E3`: Number, `"a"`: String, `[]`: Array, "\n{}\n": Object,
 	} {
 		d := scan(t, &Shape{Lists: []string{"data"}}, doc)
 		if d.Root.Kind != want || d.ListIndex != -1 {

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/url"
 	"sync"
 	"sync/atomic"
 )
@@ -47,7 +46,7 @@ func newOpener(transport *http.Transport) *opener {
 // RoundTrip sends a request when there is a connection or it is the first to
 // make one. When the first one fails to, the others fail with the same error.
 func (o *opener) RoundTrip(req *http.Request) (*http.Response, error) {
-	addr := o.address(req.URL)
+	addr := o.address(req)
 	for addr != "" {
 		opening, leads := o.enter(addr)
 		if leads {
@@ -67,13 +66,16 @@ func (o *opener) RoundTrip(req *http.Request) (*http.Response, error) {
 	return o.transport.RoundTrip(req)
 }
 
-// address returns the address that the transport will dial for u. It is empty
-// when that is not known: with a forward proxy, and for a name that the
+// address returns the address that the transport will dial for a request. It is
+// empty when that is not known: behind a forward proxy, and for a name that the
 // transport has to put into ASCII first.
-func (o *opener) address(u *url.URL) string {
+func (o *opener) address(req *http.Request) string {
 	if o.transport.Proxy != nil {
-		return ""
+		if proxy, err := o.transport.Proxy(req); proxy != nil || err != nil {
+			return ""
+		}
 	}
+	u := req.URL
 	host, port := u.Hostname(), u.Port()
 	for i := range len(host) {
 		if host[i] >= 0x80 {

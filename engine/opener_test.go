@@ -286,11 +286,16 @@ func TestOpenerAddress(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := newOpener(new(http.Transport))
-		if got := o.address(u); got != want {
+		req := &http.Request{URL: u}
+		if got := o.address(req); got != want {
 			t.Errorf("%s is dialed at %q, want %q", raw, got, want)
 		}
+		o.transport.Proxy = http.ProxyURL(nil)
+		if got := o.address(req); got != want {
+			t.Errorf("%s is dialed at %q with a proxy for other requests, want %q", raw, got, want)
+		}
 		o.transport.Proxy = http.ProxyURL(u)
-		if got := o.address(u); got != "" {
+		if got := o.address(req); got != "" {
 			t.Errorf("%s is dialed at %q with a proxy, want nothing", raw, got)
 		}
 	}

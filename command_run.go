@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"syscall"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -67,7 +66,7 @@ func checkHandler(proxy handler.Handler) error {
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 	defer cancel()
 	err = errors.Join(trial.Provision(ctx), trial.Cleanup())
-	if _, ok := errors.AsType[syscall.Errno](err); ok || err == nil {
+	if _, ok := errors.AsType[*handler.KeyFileError](err); ok || err == nil {
 		return err
 	}
 	return usageError{err}

@@ -32,7 +32,10 @@ func TestExitCodes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	missing := filepath.Join(t.TempDir(), "missing")
+	missing, empty := filepath.Join(t.TempDir(), "missing"), filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		args []string
 		env  []string
@@ -54,6 +57,7 @@ func TestExitCodes(t *testing.T) {
 		"two targets":                         {args: []string{"-u", "https://a.example.com", "-u", "https://b.example.com"}, code: 2, want: "to: expected one target"},
 		"a variable for the key that is none": {args: []string{"-k", "{env.NO_SUCH_VARIABLE}"}, code: 2, want: "api_key: "},
 		"a key file that is missing":          {args: []string{"-k", missing}, code: 1, want: "api_key: reading the key file " + missing + ": no such file or directory"},
+		"a key file that is empty":            {args: []string{"-k", empty}, code: 1, want: "api_key: reading the key file " + empty + ": "},
 		"a port in use":                       {args: []string{"--bind", "127.0.0.1", "-p", taken}, code: 1, want: "listen tcp 127.0.0.1:" + taken + ": bind: address already in use"},
 		"an admin port in use":                {args: []string{"--bind", "127.0.0.1", "-p", "0", "--admin", "127.0.0.1:" + taken}, code: 1, want: "listen tcp 127.0.0.1:" + taken + ": bind: address already in use"},
 		"an address of another machine":       {args: []string{"--bind", "192.0.2.1", "-p", "0"}, code: 1, want: "listen tcp 192.0.2.1:0: bind: "},

@@ -74,7 +74,7 @@ type process struct {
 	// url is where it listens.
 	url  string
 	home string
-	// logged receives the lines of its log that the test waits for.
+	// lines receives the lines of its log.
 	lines chan string
 	log   syncBuffer
 }

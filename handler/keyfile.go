@@ -51,14 +51,29 @@ type keyFile[T any] struct {
 	faulty  bool        // the last look failed; guarded by looking
 }
 
+// A KeyFileError is a key file that cannot be used when the handler is
+// provisioned.
+type KeyFileError struct {
+	// Setting is the setting that names the file.
+	Setting string
+	Path    string
+	Err     error
+}
+
+func (e *KeyFileError) Error() string {
+	return fmt.Sprintf("%s: reading the key file %s: %v", e.Setting, e.Path, e.Err)
+}
+
+func (e *KeyFileError) Unwrap() error { return e.Err }
+
 // openKeyFile reads the file at path, of at most limit bytes, for the first
-// time. Its errors name the setting and the path.
+// time. Its errors are [KeyFileError]s.
 func openKeyFile[T any](setting keySetting, path string, limit int64, parse func([]byte) (T, error)) (*keyFile[T], error) {
 	f := &keyFile[T]{setting: setting, path: path, limit: limit, parse: parse, opened: time.Now()}
 	f.looking.Lock()
 	defer f.looking.Unlock()
 	if _, err := f.look(); err != nil {
-		return nil, fmt.Errorf("%s: reading the key file %s: %w", setting.name, path, err)
+		return nil, &KeyFileError{Setting: setting.name, Path: path, Err: err}
 	}
 	return f, nil
 }

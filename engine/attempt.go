@@ -14,19 +14,56 @@ import (
 // attemptLimit names the limit of one attempt in a [TimeoutError].
 const attemptLimit = "timeout_s"
 
-// batch brings one batch upstream and its checked results back.
-func (e *Engine) batch(ctx context.Context, endpoint *Endpoint, call *Call, batch int) (result, error) {
+// batch brings one batch upstream and its checked results back. It holds one of
+// the slots when it begins, and none while it waits to try again or when it
+// ends.
+func (e *Engine) batch(ctx context.Context, endpoint *Endpoint, call *Call, batch int, slots slots) (result, error) {
+	start := time.Now()
+	for tried := 0; ; tried++ {
+		res, err := e.attemptInSlot(ctx, endpoint, call, attemptID{batch: batch, attempt: tried}, slots)
+		if err == nil {
+			res.took = time.Since(start)
+			if endpoint.Retries != nil {
+				endpoint.Retries.reward()
+			}
+			return res, nil
+		}
+		wait := call.backoff(err, tried)
+		if !inTime(ctx, wait) || !call.mayRetry(endpoint, err, tried) || !sleep(ctx, wait) {
+			return result{}, err
+		}
+		if !slots.acquire(ctx) {
+			return result{}, context.Cause(ctx)
+		}
+	}
+}
+
+// attemptInSlot makes an attempt and gives the slot back, whatever happens.
+func (e *Engine) attemptInSlot(ctx context.Context, endpoint *Endpoint, call *Call, id attemptID, slots slots) (result, error) {
+	defer slots.release()
 	if ctx.Err() != nil {
 		// The work was called off while the batch waited for its turn.
 		return result{}, context.Cause(ctx)
 	}
-	start := time.Now()
-	res, err := e.attempt(ctx, endpoint, call, attemptID{batch: batch})
-	if err != nil {
-		return result{}, err
+	return e.attempt(ctx, endpoint, call, id)
+}
+
+// inTime reports whether a wait leaves any time before the deadline.
+func inTime(ctx context.Context, wait time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() == nil && (!ok || time.Until(deadline) > wait)
+}
+
+// sleep waits and reports whether the context lasted.
+func sleep(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
-	res.took = time.Since(start)
-	return res, nil
 }
 
 // attemptID says which attempt of which batch it is, both counted from 0.
@@ -56,7 +93,7 @@ func (e *Engine) exchange(ctx context.Context, endpoint *Endpoint, call *Call, i
 	defer func() { _ = resp.Body.Close() }()
 	limits := replyLimits{MaxBody: e.maxResponseBody, Memory: e.memory}
 	switch {
-	case resp.StatusCode >= 300 && resp.StatusCode < 400:
+	case isRedirect(resp.StatusCode):
 		return result{}, &ReplyError{Status: resp.StatusCode, Reason: "it is a redirect, which is not followed"}
 	case resp.StatusCode < 200 || resp.StatusCode >= 300:
 		return result{}, newStatusError(resp, readErrorBody(resp, limits), endpoint.Authorization)

@@ -35,9 +35,10 @@ func (u cannedUpstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, errors.New("no reply for this request")
 }
 
-// run sends a request for embeddings to an upstream.
+// run sends a request for embeddings to an upstream, every batch once.
 func run(t *testing.T, upstream http.RoundTripper, body string, settings Settings) (string, error) {
 	t.Helper()
+	settings.MaxRetries = noRetries.MaxRetries
 	memory := NewMemory(1 << 30)
 	endpoint := &Endpoint{URL: &url.URL{Scheme: "http", Host: "upstream.test"}, Transport: upstream}
 	answer, err := New(Options{Memory: memory, NoSplit: []string{"listwise"}}).Do(context.Background(), endpoint,

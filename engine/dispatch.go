@@ -59,9 +59,9 @@ func (c *Call) withDeadline(ctx context.Context, start time.Time) (context.Conte
 // dispatch runs all batches and fills results.
 func (e *Engine) dispatch(ctx context.Context, endpoint *Endpoint, call *Call, results []result) error {
 	group, working := errgroup.WithContext(ctx)
-	group.SetLimit(call.settings.MaxConcurrentRequests)
+	slots := make(slots, call.settings.MaxConcurrentRequests)
 	for i := range results {
-		if working.Err() != nil {
+		if !slots.acquire(working) {
 			break
 		}
 		group.Go(func() (err error) {
@@ -73,7 +73,7 @@ func (e *Engine) dispatch(ctx context.Context, endpoint *Endpoint, call *Call, r
 					err = batchError(i, err)
 				}
 			}()
-			results[i], err = e.batch(working, endpoint, call, i)
+			results[i], err = e.batch(working, endpoint, call, i, slots)
 			return err
 		})
 	}
@@ -83,6 +83,21 @@ func (e *Engine) dispatch(ctx context.Context, endpoint *Endpoint, call *Call, r
 	// The loop stops without an error when the context ends between batches.
 	return context.Cause(ctx)
 }
+
+// slots are the places of the batches in flight.
+type slots chan struct{}
+
+// acquire waits for a place, and reports false when the context ends first.
+func (s slots) acquire(ctx context.Context) bool {
+	select {
+	case s <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s slots) release() { <-s }
 
 // batchError names the batch, but not where the whole request ran out of time.
 func batchError(batch int, err error) error {

@@ -145,6 +145,7 @@ func TestDeadlines(t *testing.T) {
 					return oneVector(req), nil
 				})
 				start := time.Now()
+				test.settings.MaxRetries = noRetries.MaxRetries
 				request := &Request{Path: "/v1/embeddings", Body: []byte(`{"input":"x"}`), Settings: test.settings}
 				if test.deadline != 0 {
 					request.Deadline, request.DeadlineName = start.Add(test.deadline), "Request-Timeout-Ms"

@@ -10,6 +10,7 @@
 //	split     batch.go       items to batches, a batch is cut out of the client's bytes
 //	dispatch  dispatch.go    batches in flight, first fault ends the rest
 //	attempt   attempt.go     one batch to one endpoint and back, within its time
+//	retry     retry.go       what is tried again and when, within the limits of budget.go
 //	read      reply.go       the whole reply, unpacked, within the limits of memory
 //	check     check.go       as many results as items, every index once, one vector length, one model
 //	merge     merge.go       the upstreams' bytes in the order of the input, index rewritten, usage added up

@@ -58,6 +58,9 @@ type Endpoint struct {
 	// Authorization is the value of the header of that name, which goes to this
 	// endpoint only; empty for none.
 	Authorization string
+	// Retries bounds the retries after a status over all requests that share it;
+	// nil means no bound beyond that of each batch.
+	Retries *RetryBucket
 }
 
 // Do prepares a request and runs it: [Engine.Prepare], then [Engine.Run]. The

@@ -47,6 +47,7 @@ type Call struct {
 	doc      jsonspan.Document
 	plan     plan
 	checks   *checks
+	retries  budget // of this request
 	release  func()
 }
 
@@ -111,6 +112,7 @@ func (e *Engine) plan(c *Call) error {
 	}
 	c.plan = newPlan(c)
 	c.checks = newChecks(c)
+	c.retries.fill(len(c.plan.batches), c.settings.RetryBudgetPct)
 	return nil
 }
 

@@ -18,6 +18,19 @@ type Settings struct {
 	// Timeout bounds one attempt of one batch, from the start of connecting to
 	// the last byte of the reply. Default 30 s.
 	Timeout time.Duration
+	// MaxRetries is how often one batch may be tried again; negative for never.
+	// Default 5.
+	MaxRetries int
+	// RetryBudgetPct bounds the retries of a request of n batches after timeouts,
+	// network errors and broken replies to max(2, 1+ceil(n·RetryBudgetPct));
+	// negative for none. Default 0.05.
+	RetryBudgetPct float64
+	// InitialBackoff bounds the wait before the first retry of a batch; each
+	// further wait may be four times as long, up to 45 s. Default 125 ms.
+	InitialBackoff time.Duration
+	// NonRetryableStatusCodes are statuses that are not tried again although they
+	// are by default: 408, 409, 424 (once), 429 and 500 to 599.
+	NonRetryableStatusCodes []int
 	// TotalTimeout bounds the whole request; zero means no bound.
 	TotalTimeout time.Duration
 }
@@ -29,6 +42,9 @@ func DefaultSettings() Settings {
 		BatchSize:             32,
 		MaxCharsPerRequest:    10_000,
 		Timeout:               30 * time.Second,
+		MaxRetries:            5,
+		RetryBudgetPct:        0.05,
+		InitialBackoff:        125 * time.Millisecond,
 	}
 }
 
@@ -46,6 +62,15 @@ func (s Settings) withDefaults() Settings {
 	}
 	if s.Timeout <= 0 {
 		s.Timeout = d.Timeout
+	}
+	if s.MaxRetries == 0 {
+		s.MaxRetries = d.MaxRetries
+	}
+	if s.RetryBudgetPct == 0 {
+		s.RetryBudgetPct = d.RetryBudgetPct
+	}
+	if s.InitialBackoff <= 0 {
+		s.InitialBackoff = d.InitialBackoff
 	}
 	return s
 }

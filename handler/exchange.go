@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -201,6 +202,9 @@ func (x *exchange) endpoint(a asked) (*engine.Endpoint, error) {
 	endpoint := &engine.Endpoint{URL: a.target.URL, Transport: x.public, Authorization: authorization}
 	if a.target.OperatorNamed {
 		endpoint.Transport = x.operator
+	}
+	if slices.Contains(x.targets.configured, a.target.URL) {
+		endpoint.Retries = x.retries
 	}
 	return endpoint, nil
 }

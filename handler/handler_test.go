@@ -49,6 +49,9 @@ func serve(t *testing.T, h *Handler) string {
 	return server.URL
 }
 
+// triedOnce are settings under which every batch is tried once.
+var triedOnce = Settings{MaxRetries: new(0)}
+
 // reply is what a client gets.
 type reply struct {
 	status int

@@ -34,14 +34,16 @@ type parts struct {
 	// operator connects to targets that the operator named, public to all
 	// others: it reaches public addresses only, with nothing of the operator's.
 	operator, public *engine.Transport
+	// retries bounds the retries of all requests to the configured target.
+	retries *engine.RetryBucket
 }
 
 // Provision checks the configuration and makes the handler ready. It connects
 // to nothing.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.setDefaults()
-	logger, repl := ctx.Logger(), caddy.NewReplacer()
-	p := &parts{logger: logger, settings: &h.Settings}
+	repl := caddy.NewReplacer()
+	p := &parts{logger: ctx.Logger(), settings: &h.Settings, retries: engine.NewRetryBucket()}
 	for _, provision := range []func(*parts, *caddy.Replacer) error{
 		h.provisionSettings, h.provisionTargets, h.provisionKeys, h.provisionLimits, h.provisionTransports,
 	} {

@@ -47,7 +47,7 @@ func TestWrongRepliesAre502AndNoData(t *testing.T) {
 			t.Parallel()
 			upstream := enginetest.New()
 			upstream.Script = enginetest.WithItem("text 7", fault)
-			url := serve(t, &Handler{To: []string{upstream.Serve(t)}, APIKey: "operator", MaxResponseBody: 1 << 20})
+			url := serve(t, &Handler{Settings: triedOnce, To: []string{upstream.Serve(t)}, APIKey: "operator", MaxResponseBody: 1 << 20})
 			items := []string{"text 0", "text 1", "text 2", "text 3", "text 4", "text 5", "text 6", "text 7", "text 8", "text 9"}
 			got := post(t, url, input(t, "", items), headerPreferences, `{"batch_size":2,"max_concurrent_requests":1}`)
 			f := got.failed(t, http.StatusBadGateway)
@@ -118,7 +118,7 @@ func TestStatusesOfTheUpstream(t *testing.T) {
 			t.Parallel()
 			upstream := enginetest.New()
 			upstream.Script = enginetest.Always(test.fault)
-			url := serve(t, &Handler{To: []string{upstream.Serve(t)}, APIKey: "operator-key-1"})
+			url := serve(t, &Handler{Settings: triedOnce, To: []string{upstream.Serve(t)}, APIKey: "operator-key-1"})
 			got := post(t, url, goodBody, headerRequestID, "my-id")
 			f := got.failed(t, test.status, test.words)
 			if f.UpstreamStatus != test.upstream || f.Type != test.kind || f.CustomerRequestID != "my-id" || f.Batch == nil {
@@ -141,7 +141,7 @@ func TestUnreachableUpstreamIsSaidWithoutItsAddress(t *testing.T) {
 	upstream := enginetest.New()
 	upstream.Script = enginetest.Always(enginetest.Drop())
 	for name, target := range map[string]string{"closed": strings.Replace(closed, "127.0.0.1", "127.9.9.9", 1), "dropped": upstream.Serve(t)} {
-		url := serve(t, &Handler{To: []string{target}, APIKey: "operator"})
+		url := serve(t, &Handler{Settings: triedOnce, To: []string{target}, APIKey: "operator"})
 		got := post(t, url, goodBody)
 		f := got.failed(t, http.StatusBadGateway, "upstream unreachable")
 		if strings.Contains(f.Error, "127.") {
@@ -154,7 +154,7 @@ func TestTimeoutsAre504(t *testing.T) {
 	t.Parallel()
 	upstream := enginetest.New()
 	upstream.Script = enginetest.Always(enginetest.Hold(make(chan struct{})))
-	url := serve(t, &Handler{To: []string{upstream.Serve(t)}, APIKey: "operator"})
+	url := serve(t, &Handler{Settings: triedOnce, To: []string{upstream.Serve(t)}, APIKey: "operator"})
 	post(t, url, goodBody, headerPreferences, `{"timeout_s":0.1}`).failed(t, http.StatusGatewayTimeout, "timeout_s", "100ms")
 	post(t, url, goodBody, headerPreferences, `{"total_timeout_s":0.2}`).failed(t, http.StatusGatewayTimeout, "200ms")
 	post(t, url, goodBody, headerRequestTimeout, "150").failed(t, http.StatusGatewayTimeout, headerRequestTimeout)
@@ -326,7 +326,7 @@ func TestCallersTargets(t *testing.T) {
 		"one that is not allowed":                 {nil, []string{headerTargetHost, allowedURL}, 403, nil, ""},
 		"any where choosing is off":               {[]string{"none"}, []string{headerTargetHost, configuredURL}, 403, nil, ""},
 		"a public name without a key of its own":  {nil, []string{headerTargetHost, "https://example.com"}, 401, nil, ""},
-		"a name that is none with a caller's key": {nil, []string{headerTargetHost, "https://no-such-host.invalid", "Authorization", "Bearer c"}, 502, nil, ""},
+		"a name that is none with a caller's key": {nil, []string{headerTargetHost, "https://no-such-host.invalid", "Authorization", "Bearer c", headerPreferences, `{"max_retries":0}`}, 502, nil, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

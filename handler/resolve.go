@@ -89,7 +89,21 @@ func (r *resolved) engine() engine.Settings {
 		MaxCharsPerRequest:    r.MaxCharsPerRequest,
 		Timeout:               r.Timeout,
 		TotalTimeout:          r.TotalTimeout,
+
+		MaxRetries:              orNone(r.MaxRetries),
+		RetryBudgetPct:          orNone(r.RetryBudgetPct),
+		InitialBackoff:          r.InitialBackoff,
+		NonRetryableStatusCodes: r.NonRetryableStatusCodes,
 	}
+}
+
+// orNone returns the engine's word for none, which is a negative number, in the
+// place of zero, which there means the default.
+func orNone[T int | float64](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
 }
 
 // apply puts s over r, whose own settings agree with each other, and lets those

@@ -90,16 +90,21 @@ func TestResolveLetsACallerUndoAListAndAWord(t *testing.T) {
 
 func TestResolvedEngineSettings(t *testing.T) {
 	t.Parallel()
-	r, err := resolve(settingsOf(t, `{"max_concurrent_requests":7,"batch_size":8,"max_chars_per_request":90,"timeout_s":1.5,"total_timeout_s":2}`), nil, nil)
+	r, err := resolve(settingsOf(t, `{"max_concurrent_requests":7,"batch_size":8,"max_chars_per_request":90,"timeout_s":1.5,"total_timeout_s":2,`+
+		`"max_retries":0,"retry_budget_pct":0.5,"initial_backoff_ms":200,"non_retryable_status_codes":[503]}`), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := engine.Settings{
-		MaxConcurrentRequests: 7,
-		BatchSize:             8,
-		MaxCharsPerRequest:    90,
-		Timeout:               1500 * time.Millisecond,
-		TotalTimeout:          2 * time.Second,
+		MaxConcurrentRequests:   7,
+		BatchSize:               8,
+		MaxCharsPerRequest:      90,
+		Timeout:                 1500 * time.Millisecond,
+		TotalTimeout:            2 * time.Second,
+		MaxRetries:              -1,
+		RetryBudgetPct:          0.5,
+		InitialBackoff:          200 * time.Millisecond,
+		NonRetryableStatusCodes: []int{503},
 	}
 	if got := r.engine(); !reflect.DeepEqual(got, want) {
 		t.Errorf("engine() = %+v, want %+v", got, want)

@@ -37,10 +37,7 @@ type vector struct {
 
 // newChecks returns the checks of a call whose form is known.
 func newChecks(c *Call) *checks {
-	dtype := jsonspan.Member{}
-	if c.op.results.vectorRequired {
-		dtype = c.op.member(&c.doc, "embed_dtype")
-	}
+	dtype := c.op.member(&c.doc, "embed_dtype")
 	return &checks{
 		op:       c.op,
 		vectors:  c.op.results.vectorRequired && c.asked.form != formForeign,
@@ -67,7 +64,7 @@ func (c *checks) check(doc []byte, d *jsonspan.Document, items int) (order []int
 	if order, err = c.order(doc, d); err != nil {
 		return nil, err
 	}
-	this := common{model: string(d.Members[replyModel].Value.Of(doc))}
+	this := common{model: string(memberOf(c.op.reply, d.Members, memberModel).Value.Of(doc))}
 	if c.vectors {
 		if this.vector, err = c.vector(doc, d); err != nil {
 			return nil, err
@@ -80,7 +77,7 @@ func (c *checks) check(doc []byte, d *jsonspan.Document, items int) (order []int
 func (c *checks) order(doc []byte, d *jsonspan.Document) ([]int, error) {
 	indexed, sorted := 0, true
 	for i := range d.Entries {
-		v := d.Field(i, fieldIndex)
+		v := c.op.index(d, i)
 		if v.Kind == jsonspan.None {
 			continue
 		}
@@ -105,7 +102,7 @@ func (c *checks) order(doc []byte, d *jsonspan.Document) ([]int, error) {
 		order[i] = -1
 	}
 	for i := range d.Entries {
-		at, _ := parseIndex(doc, d.Field(i, fieldIndex), len(order))
+		at, _ := parseIndex(doc, c.op.index(d, i), len(order))
 		if order[at] >= 0 {
 			return nil, fmt.Errorf("the index %d stands twice", at)
 		}
@@ -142,7 +139,7 @@ func (c *checks) vector(doc []byte, d *jsonspan.Document) (vector, error) {
 			this.size = 0
 		case jsonspan.Text:
 			var err error
-			if this.size, err = c.base64Size(doc, d.Field(i, fieldVector)); err != nil {
+			if this.size, err = c.base64Size(doc, c.op.vector(d, i)); err != nil {
 				return vector{}, fmt.Errorf("the vector of result %d %w", i, err)
 			}
 		}

@@ -3,7 +3,9 @@ package engine
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/basetenlabs/caddy-performance-proxy/engine/jsonspan"
@@ -32,7 +34,8 @@ type envelope struct {
 	doc     []byte
 	root    jsonspan.Value
 	list    jsonspan.Value
-	members []jsonspan.Member
+	shape   *jsonspan.Shape
+	members []jsonspan.Member // as the shape names them
 }
 
 // release gives the buffers back that the result stands in.
@@ -47,7 +50,11 @@ func (r *result) release() {
 // returns no error.
 func (e *Engine) result(call *Call, batch int, header http.Header, body *buffer) (result, error) {
 	res := result{header: header}
-	if call.asked.form == formForeign && !isJSON(header) {
+	if kind := mediaType(header); call.asked.form == formForeign && !isJSON(kind) {
+		if strings.HasPrefix(kind, "text/") {
+			// A page or a message, as something in the way would send it.
+			return result{}, fmt.Errorf("it is of the type %s", kind)
+		}
 		res.foreign, res.buffers = body.b, []*buffer{body}
 		return res, nil
 	}
@@ -62,20 +69,23 @@ func (e *Engine) result(call *Call, batch int, header http.Header, body *buffer)
 	if err != nil {
 		return result{}, err
 	}
-	if u := d.Members[replyUsage].Value; u.Len() > maxUsage {
+	if u := memberOf(call.op.reply, d.Members, memberUsage).Value; u.Len() > maxUsage {
 		return result{}, fmt.Errorf("its usage is over %d bytes", maxUsage)
 	} else if len(call.plan.batches) > 1 {
 		res.usage = append(res.usage, u.Of(body.b)...)
 	}
 	if batch == 0 {
-		res.envelope = &envelope{doc: body.b, root: d.Root, list: d.List.Value, members: append([]jsonspan.Member(nil), d.Members...)}
+		res.envelope = &envelope{
+			doc: body.b, root: d.Root, list: d.List.Value,
+			shape: call.op.reply, members: slices.Clone(d.Members),
+		}
 		if order == nil {
 			list := d.List.Value
 			res.entries, res.buffers = body.b[list.Start+1:list.End-1], []*buffer{body}
 			return res, nil
 		}
 	}
-	rebased, err := e.rebase(body.b, d, order, call.plan.batches[batch].first)
+	rebased, err := e.rebase(call.op, body.b, d, order, call.plan.batches[batch].first)
 	if err != nil {
 		return result{}, err
 	}
@@ -98,7 +108,7 @@ func (c *Call) expected(batch int) int {
 
 // rebase writes the entries of a reply in the order of the items, nil for the
 // order they stand in, with first added to every index.
-func (e *Engine) rebase(doc []byte, d *jsonspan.Document, order []int, first int) (*buffer, error) {
+func (e *Engine) rebase(op *Operation, doc []byte, d *jsonspan.Document, order []int, first int) (*buffer, error) {
 	last := first + len(d.Entries) - 1
 	size := d.List.Value.Len() + len(d.Entries)*len(strconv.Itoa(last))
 	out, err := acquireBuffer(e.memory, int64(size))
@@ -114,7 +124,7 @@ func (e *Engine) rebase(doc []byte, d *jsonspan.Document, order []int, first int
 		if i > 0 {
 			b = append(b, ',')
 		}
-		entry, index := d.Entries[at].Span, d.Field(at, fieldIndex)
+		entry, index := d.Entries[at].Span, op.index(d, at)
 		if index.Kind == jsonspan.None {
 			b = append(b, entry.Of(doc)...)
 			continue
@@ -142,7 +152,9 @@ func (c *Call) merge(results []result, start time.Time) (*Answer, error) {
 		return nil, &ReplyError{Status: http.StatusOK, Reason: err.Error()}
 	}
 	a.Took = time.Since(start)
-	edits = append(edits, c.metadataEdits(env, a)...)
+	if env.root.Kind == jsonspan.Object {
+		edits = append(edits, c.metadataEdits(env, a)...)
+	}
 	a.append(applyEdits(env.doc, env.root.Start, env.list.Start+1, edits))
 	for i := range results {
 		if i > 0 {
@@ -177,13 +189,13 @@ func (c *Call) usageEdits(env *envelope, results []result) ([]edit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []edit{env.set("usage", env.members[replyUsage], sum)}, nil
+	return []edit{env.set(memberUsage, sum)}, nil
 }
 
 // set returns the edit that gives a top-level member a value: in its place, or
 // at the end of the document when it is not there.
-func (env *envelope) set(name string, m jsonspan.Member, value []byte) edit {
-	if m.Value.Kind != jsonspan.None {
+func (env *envelope) set(name string, value []byte) edit {
+	if m := memberOf(env.shape, env.members, name); m.Value.Kind != jsonspan.None {
 		return edit{Span: m.Value.Span, with: value}
 	}
 	// The list of results is a member already, so a comma is always due.

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"mime"
 	"net/http"
 	"slices"
 	"strconv"
@@ -30,10 +29,10 @@ func (c *Call) metadataEdits(env *envelope, a *Answer) []edit {
 	var edits []edit
 	if c.op.timing {
 		edits = append(edits,
-			env.set("total_time", env.members[replyTotalTime], total),
-			env.set("individual_request_times", env.members[replyIndividualTimes], times))
+			env.set(memberTotalTime, total),
+			env.set(memberIndividualTimes, times))
 	}
-	return append(edits, env.set("proxy_metadata", env.members[replyMetadata], metadata))
+	return append(edits, env.set(memberMetadata, metadata))
 }
 
 // appendTimes appends the times of the batches as a list of seconds.
@@ -108,12 +107,15 @@ func containsKey(values []string, authorization string) bool {
 	return slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, key) })
 }
 
-// isJSON reports whether a reply says that it is JSON, or nothing of its kind.
-func isJSON(h http.Header) bool {
-	value := h.Get("Content-Type")
-	if value == "" {
-		return true
-	}
-	kind, _, err := mime.ParseMediaType(value)
-	return err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json") || strings.Contains(kind, "msgpack"))
+// mediaType returns the media type of a reply, without its parameters and in
+// lower case; empty when it names none.
+func mediaType(h http.Header) string {
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	return strings.ToLower(strings.TrimSpace(kind))
+}
+
+// isJSON reports whether a media type is JSON, as one that is not named is taken
+// to be.
+func isJSON(kind string) bool {
+	return kind == "" || kind == "application/json" || strings.HasSuffix(kind, "+json")
 }

@@ -20,12 +20,14 @@ type Operation struct {
 	Paths []string
 
 	// request says where the items and the members that matter stand in the
-	// request. Its first member is the model.
+	// request.
 	request *jsonspan.Shape
 	// asked judges a scanned request: how its items stand, or what is wrong.
 	asked func(op *Operation, doc []byte, d *jsonspan.Document) (asked, error)
 
-	// reply says where the results stand in the reply.
+	// reply says where the results stand in the reply: the list "" is a reply that
+	// is an array. The members and the index that its shape does not name are not
+	// looked for; metadata is added to replies that are objects.
 	reply *jsonspan.Shape
 	// results says what a good list of results looks like.
 	results results
@@ -71,23 +73,15 @@ type asked struct {
 // itemsUnknown is the number of items of a request that does not tell it.
 const itemsUnknown = -1
 
-// The members of a reply, by their place in its shape's Members.
+// The names by which requests and replies of all operations call these members.
 const (
-	replyModel = iota
-	replyUsage
-	replyMetadata
-	replyTotalTime
-	replyIndividualTimes
+	memberModel           = "model"
+	memberUsage           = "usage"
+	memberMetadata        = "proxy_metadata"
+	memberTotalTime       = "total_time"
+	memberIndividualTimes = "individual_request_times"
+	fieldIndex            = "index"
 )
-
-// The fields of a result, by their place in its shape's Fields.
-const (
-	fieldIndex = iota
-	fieldVector
-)
-
-// requestModel is the place of the model in the Members of every request's shape.
-const requestModel = 0
 
 // operations is the table.
 var operations = []*Operation{
@@ -96,13 +90,13 @@ var operations = []*Operation{
 		Paths: []string{"/v1/embeddings", "/embeddings"},
 		request: &jsonspan.Shape{
 			Lists:   []string{"input"},
-			Members: []string{"model", "encoding_format", "embed_dtype", "late_chunking", "messages"},
+			Members: []string{memberModel, "encoding_format", "embed_dtype", "late_chunking", "messages"},
 		},
 		asked: embeddingsForm,
 		reply: &jsonspan.Shape{
 			Lists:   []string{"data"},
-			Members: []string{"model", "usage", "proxy_metadata", "total_time", "individual_request_times"},
-			Fields:  []string{"index", "embedding"},
+			Members: []string{memberModel, memberUsage, memberMetadata, memberTotalTime, memberIndividualTimes},
+			Fields:  []string{fieldIndex, "embedding"},
 			Vector:  "embedding",
 		},
 		results: results{
@@ -125,9 +119,39 @@ func Find(path string) *Operation {
 	return nil
 }
 
-// member returns the member of a request that the operation's shape names.
+// member returns a member of a request, the absent one when the operation's
+// shape does not name it.
 func (op *Operation) member(d *jsonspan.Document, name string) jsonspan.Member {
-	return d.Members[slices.Index(op.request.Members, name)]
+	return memberOf(op.request, d.Members, name)
+}
+
+// memberOf returns the member of a name among those that were found for a shape.
+func memberOf(shape *jsonspan.Shape, members []jsonspan.Member, name string) jsonspan.Member {
+	if i := slices.Index(shape.Members, name); i >= 0 {
+		return members[i]
+	}
+	return jsonspan.Member{}
+}
+
+// index returns the index of an entry of a reply, the absent value when the
+// operation's results have none.
+func (op *Operation) index(d *jsonspan.Document, entry int) jsonspan.Value {
+	return op.field(d, entry, fieldIndex)
+}
+
+// vector returns where the vector of an entry stands.
+func (op *Operation) vector(d *jsonspan.Document, entry int) jsonspan.Value {
+	if op.reply.Vector == "." {
+		return d.Entries[entry].Value
+	}
+	return op.field(d, entry, op.reply.Vector)
+}
+
+func (op *Operation) field(d *jsonspan.Document, entry int, name string) jsonspan.Value {
+	if i := slices.Index(op.reply.Fields, name); i >= 0 {
+		return d.Field(entry, i)
+	}
+	return jsonspan.Value{}
 }
 
 // items is the name of the member that holds the items.

@@ -73,6 +73,11 @@ func (e *Engine) Prepare(req *Request) (*Call, error) {
 	if op == nil {
 		return nil, &RequestError{Field: "path", Message: "no operation answers to " + req.Path}
 	}
+	return e.prepare(op, req)
+}
+
+// prepare is Prepare for a known operation.
+func (e *Engine) prepare(op *Operation, req *Request) (*Call, error) {
 	c := &Call{req: req, op: op, settings: req.Settings.withDefaults()}
 	if limit := e.memory.Limit(); limit > 0 {
 		c.doc.MaxEntries = int(max(1, (limit-e.memory.Used())/entryBytes))
@@ -97,7 +102,7 @@ func (e *Engine) Prepare(req *Request) (*Call, error) {
 
 // plan judges the request's form and splits it.
 func (e *Engine) plan(c *Call) error {
-	model := c.doc.Members[requestModel].Value
+	model := c.op.member(&c.doc, memberModel).Value
 	switch model.Kind {
 	case jsonspan.None, jsonspan.Null, jsonspan.String:
 	default:
@@ -121,7 +126,7 @@ func (c *Call) model() string {
 	if c.req.Model != "" {
 		return c.req.Model
 	}
-	if m := c.doc.Members[requestModel].Value; m.Kind == jsonspan.String {
+	if m := c.op.member(&c.doc, memberModel).Value; m.Kind == jsonspan.String {
 		return jsonspan.Unquote(c.req.Body, m)
 	}
 	return ""
@@ -133,7 +138,7 @@ func (c *Call) modelEdits() []edit {
 		return nil
 	}
 	name := quote(c.req.Model)
-	if m := c.doc.Members[requestModel]; m.Value.Kind != jsonspan.None {
+	if m := c.op.member(&c.doc, memberModel); m.Value.Kind != jsonspan.None {
 		return []edit{{Span: m.Value.Span, with: name}}
 	}
 	member := append([]byte(`"model":`), name...)

@@ -84,8 +84,9 @@ func (o *options) warnings() []string {
 	if len(o.proxy.To) == 0 && (len(allowed) == 0 || allowed[0] == "none") {
 		return []string{"the upstream key can never be used: it is only sent to targets of the operator, and neither --target-url nor --allowed-targets names one"}
 	}
-	if len(o.proxy.ClientKeys) == 0 && o.bindsAll() {
-		return []string{"any client that reaches this port may spend the upstream key: set --client-keys, or bind to an address that only your clients reach"}
+	clients := o.proxy.ClientKeys
+	if (len(clients) == 0 || clients[0] == "any") && o.bindsAll() {
+		return []string{"any client that reaches this port may spend the upstream key: set --client-keys to the keys of your clients, or bind to an address that only they reach"}
 	}
 	return nil
 }

@@ -41,6 +41,9 @@ type flag struct {
 	value, usage string
 	// preset is the default in the help.
 	preset string
+	// setting is the name in the handler's configuration; empty means the name
+	// with underscores.
+	setting string
 	// variables are the environment variables in the order of their precedence;
 	// nil means the name in capitals with underscores.
 	variables []variable
@@ -52,8 +55,10 @@ type flag struct {
 // A variable is an environment variable that stands for a flag.
 type variable struct {
 	name string
-	// toFlag turns its value into that of the flag; nil takes it as it is.
-	toFlag func(variable, value string) string
+	// toFlag turns its value into that of the flag, which is empty when it says
+	// nothing about the flag; nil takes it as it is. Its error does not hold the
+	// value, which may be a key.
+	toFlag func(variable, value string) (string, error)
 }
 
 // flags returns the table of flags.
@@ -63,26 +68,32 @@ func flags() []flag {
 		{name: "port", short: "p", value: "PORT", usage: "port to listen on", preset: strconv.Itoa(defaultPort), set: setPort},
 		{name: "bind", value: "ADDRESS", usage: "address to listen on", preset: "all addresses", set: setBind},
 		{
-			name: "target-url", short: "u", value: "URL", usage: "model server",
-			set: appendTo(func(o *options) *[]string { return &o.proxy.To }),
+			name: "target-url", short: "u", value: "URL", usage: "model server", setting: "to",
+			set: appendTo("expected a URL", func(o *options) *[]string { return &o.proxy.To }),
 		},
 		{
 			name: upstreamKeyFlag, short: "k", value: "KEY",
-			usage:     "key for the model server: the key, or the path of a file that holds it",
-			variables: []variable{{name: "UPSTREAM_API_KEY", toFlag: referTo}},
-			set:       func(o *options, value string) error { o.proxy.APIKey = value; return nil },
+			usage:     "key for the model server: the key, or the absolute path of a file that holds it",
+			setting:   "api_key",
+			variables: []variable{{name: "UPSTREAM_API_KEY", toFlag: referToKey}},
+			set: setText("expected a key or the absolute path of a file that holds it",
+				func(o *options) *string { return &o.proxy.APIKey }),
 		},
 		{
 			name: "allowed-targets", value: "URLS", usage: "targets that callers may choose, separated by commas, or none",
-			set: appendTo(func(o *options) *[]string { return &o.proxy.AllowedTargets }),
+			set: appendTo("expected URLs, separated by commas, or none",
+				func(o *options) *[]string { return &o.proxy.AllowedTargets }),
 		},
 		{
-			name: clientKeysFlag, value: "KEYS", usage: "keys that clients must send, separated by commas, the path of a file that holds them, or any",
-			set: appendTo(func(o *options) *[]string { return &o.proxy.ClientKeys }),
+			name: clientKeysFlag, value: "KEYS",
+			usage:     "keys that clients must send, separated by commas, the absolute path of a file that holds them, or any",
+			variables: []variable{{name: "CLIENT_KEYS", toFlag: referToKeys}},
+			set: appendTo("expected keys, separated by commas, the absolute path of a file that holds them, or any",
+				func(o *options) *[]string { return &o.proxy.ClientKeys }),
 		},
 		{
 			name: "http-version", value: "VERSION", usage: "HTTP version towards the model server: 1, 2 or h2c", preset: "2",
-			set: func(o *options, value string) error { o.proxy.HTTPVersion = value; return nil },
+			set: setText("expected 1, 2 or h2c", func(o *options) *string { return &o.proxy.HTTPVersion }),
 		},
 		{
 			name: "max-concurrent-requests", value: "COUNT", usage: "batches of one request in flight at once",
@@ -139,7 +150,13 @@ func readEnvironment(cmd *cobra.Command, opts *options, getenv func(string) stri
 				continue
 			}
 			if v.toFlag != nil {
-				value = v.toFlag(v.name, value)
+				var err error
+				if value, err = v.toFlag(v.name, value); err != nil {
+					return fmt.Errorf("invalid value of the environment variable %s: %w", v.name, err)
+				}
+				if value == "" {
+					continue
+				}
 			}
 			if err := f.set(opts, value); err != nil {
 				return fmt.Errorf("invalid value %q of the environment variable %s: %w", value, v.name, err)
@@ -156,6 +173,21 @@ func (f flag) environment() []variable {
 		return f.variables
 	}
 	return []variable{{name: strings.ToUpper(strings.ReplaceAll(f.name, "-", "_"))}}
+}
+
+// inFlagTerms returns an error of the handler, which begins with the name of a
+// setting, with the name of the flag in its place.
+func inFlagTerms(err error) error {
+	for _, f := range flags() {
+		setting := f.setting
+		if setting == "" {
+			setting = strings.ReplaceAll(f.name, "-", "_")
+		}
+		if message, ok := strings.CutPrefix(err.Error(), setting+": "); ok {
+			return fmt.Errorf("--%s: %s", f.name, message)
+		}
+	}
+	return err
 }
 
 // A flagValue is a flag as the command line parser sees it.
@@ -179,7 +211,7 @@ func setPort(o *options, value string) error {
 
 func setBind(o *options, value string) error {
 	host := strings.TrimSuffix(strings.TrimPrefix(value, "["), "]")
-	if _, err := netip.ParseAddr(host); err != nil && strings.ContainsAny(host, ":/ ") {
+	if _, err := netip.ParseAddr(host); err != nil && (host == "" || strings.ContainsAny(host, ":/ ")) {
 		return errors.New("expected an IP address or a host name, without a port")
 	}
 	o.bind = host
@@ -220,23 +252,39 @@ func setCount(field func(*options) **int) func(*options, string) error {
 	}
 }
 
-// appendTo returns a setter of a list, which adds the values between commas.
-func appendTo(field func(*options) *[]string) func(*options, string) error {
+// setText returns a setter of a text that must not be empty: an empty one would
+// count as not set.
+func setText(expected string, field func(*options) *string) func(*options, string) error {
 	return func(o *options, value string) error {
-		for item := range strings.SplitSeq(value, ",") {
-			if item = strings.TrimSpace(item); item != "" {
-				*field(o) = append(*field(o), item)
-			}
+		if value == "" {
+			return errors.New(expected)
 		}
+		*field(o) = value
 		return nil
 	}
 }
 
-// referTo returns a reference to a variable that holds a key as text, so that
-// the key is not in the configuration. What is a reference itself stays.
-func referTo(variable, value string) string {
-	if strings.HasPrefix(value, "/") || strings.HasPrefix(value, "$/") || strings.HasPrefix(value, "{") {
-		return value
+// appendTo returns a setter of a list, which adds the values between commas, at
+// least one.
+func appendTo(expected string, field func(*options) *[]string) func(*options, string) error {
+	return func(o *options, value string) error {
+		items := listItems(value)
+		if len(items) == 0 {
+			return errors.New(expected)
+		}
+		*field(o) = append(*field(o), items...)
+		return nil
 	}
-	return "{env." + variable + "}"
+}
+
+// listItems returns the values between commas without the white space around
+// them and without empty ones.
+func listItems(value string) []string {
+	var items []string
+	for item := range strings.SplitSeq(value, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
 }

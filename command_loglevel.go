@@ -26,13 +26,13 @@ func setLogLevel(o *options, value string) error {
 
 // firstLevel returns the first level in the value of RUST_LOG, whose form is
 // `level` or `module=level`, several of them separated by commas. Without any
-// level it returns the value itself.
-func firstLevel(_, value string) string {
+// level, which other programs allow, it returns nothing.
+func firstLevel(_, value string) (string, error) {
 	for directive := range strings.SplitSeq(value, ",") {
 		level := strings.TrimSpace(directive[strings.LastIndex(directive, "=")+1:])
 		if _, ok := logLevels[strings.ToLower(level)]; ok {
-			return level
+			return level, nil
 		}
 	}
-	return value
+	return "", nil
 }

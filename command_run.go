@@ -21,10 +21,8 @@ func serve(opts *options) error {
 	if err := checkHandler(opts.proxy); err != nil {
 		return err
 	}
-	for _, address := range []string{opts.listenAddress(), opts.admin} {
-		if err := checkFree(address); err != nil {
-			return err
-		}
+	if err := checkAddresses(opts.listenAddress(), opts.admin); err != nil {
+		return err
 	}
 	address, err := start(opts)
 	if err != nil {
@@ -52,8 +50,9 @@ func start(opts *options) (string, error) {
 }
 
 // checkHandler provisions a copy of the handler, as Caddy will do later: its
-// errors say what is wrong, while Caddy's errors are texts that say where in
-// the configuration. A file that cannot be read is no fault of the usage.
+// errors say what is wrong, in terms of the flags, while Caddy's errors are
+// texts that say where in the configuration. A file that cannot be read is no
+// fault of the usage.
 func checkHandler(proxy handler.Handler) error {
 	raw, err := json.Marshal(proxy)
 	if err != nil {
@@ -66,18 +65,59 @@ func checkHandler(proxy handler.Handler) error {
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 	defer cancel()
 	err = errors.Join(trial.Provision(ctx), trial.Cleanup())
-	if _, ok := errors.AsType[*handler.KeyFileError](err); ok || err == nil {
-		return err
-	}
-	return usageError{err}
-}
-
-// checkFree fails when another process listens on the address. Caddy sets
-// SO_REUSEPORT, with which two proxies would share the port in silence.
-func checkFree(address string) error {
-	if address == "" {
+	if err == nil {
 		return nil
 	}
+	if _, ok := errors.AsType[*handler.KeyFileError](err); ok {
+		return inFlagTerms(err)
+	}
+	return usageError{inFlagTerms(err)}
+}
+
+// checkAddresses fails when the addresses of the proxy and of the admin
+// endpoint, which may be empty, overlap or are in use. Caddy sets SO_REUSEPORT,
+// with which all of them would share the port in silence.
+func checkAddresses(proxy, admin string) error {
+	if admin == "" {
+		return checkFree(proxy)
+	}
+	shared, err := overlap(proxy, admin)
+	if err != nil {
+		return err
+	}
+	if shared {
+		return usageError{fmt.Errorf("--admin: expected another address and port than the proxy listens on, %s", proxy)}
+	}
+	if err := checkFree(proxy); err != nil {
+		return err
+	}
+	return checkFree(admin)
+}
+
+// overlap reports whether two addresses have the same port and the same host,
+// or one of them all hosts. A system may allow a listener on one address beside
+// one on all, so that trying to listen would not tell.
+func overlap(a, b string) (bool, error) {
+	first, err := net.ResolveTCPAddr("tcp", a)
+	if err != nil {
+		return false, err
+	}
+	second, err := net.ResolveTCPAddr("tcp", b)
+	if err != nil {
+		return false, err
+	}
+	// Port 0 is another one each time.
+	if first.Port != second.Port || first.Port == 0 {
+		return false, nil
+	}
+	return coversAll(first.IP) || coversAll(second.IP) || first.IP.Equal(second.IP), nil
+}
+
+// coversAll reports whether a listener on ip has all addresses of the machine.
+func coversAll(ip net.IP) bool { return len(ip) == 0 || ip.IsUnspecified() }
+
+// checkFree fails when another process listens on the address.
+func checkFree(address string) error {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return err

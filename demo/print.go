@@ -13,9 +13,9 @@ const tableRow = "  %-34s %8s %8s  %s"
 
 // printHead writes what is compared, and the head of the table.
 func (d *demonstration) printHead(size int) error {
-	_, err := fmt.Fprintf(d.out, "%d texts, %d kB of JSON, embedded in three ways. The model server takes at most\n"+
-		"%d texts a request and %d ms a batch: %s\n\n%s\n",
-		len(d.texts), (size+999)/1000, directBatch, BatchDelay.Milliseconds(), d.upstream,
+	_, err := fmt.Fprintf(d.out, "%d texts, %d kB of JSON, embedded in three ways. The model server takes\n"+
+		"%d texts a request and %d at once, and %d ms a batch: %s\n\n%s\n",
+		len(d.texts), (size+999)/1000, directBatch, defaultMaxConcurrent, BatchDelay.Milliseconds(), d.upstream,
 		strings.TrimRight(fmt.Sprintf(tableRow, "", "requests", "seconds", ""), " "))
 	return err
 }

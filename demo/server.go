@@ -55,13 +55,17 @@ type Server struct {
 	served  atomic.Int64 // items that a batch was done for, to show progress
 }
 
+// defaultMaxConcurrent is TEI's default of --max-concurrent-requests, which
+// counts texts.
+const defaultMaxConcurrent = 512
+
 // NewServer returns a server that is ready to serve.
 func NewServer(o ServerOptions) *Server {
 	if o.MaxBatch == 0 {
 		o.MaxBatch = 32
 	}
 	if o.MaxConcurrent == 0 {
-		o.MaxConcurrent = 512
+		o.MaxConcurrent = defaultMaxConcurrent
 	}
 	if o.Model == "" {
 		o.Model = "demo/hashed-ngrams-384"

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -17,6 +18,9 @@ const (
 
 	// anyClient is the value of client_keys that accepts every client.
 	anyClient = "any"
+
+	// noKeys is the word for nothing in other settings.
+	noKeys = "none"
 )
 
 // A keyDigest stands for a key: digests have one length, so comparing them
@@ -32,7 +36,9 @@ type clientKeys struct {
 }
 
 // newClientKeys returns the keys that the values of client_keys give, each in
-// one of the forms of [newKeySource]; a file holds one key a line, with empty
+// one of the forms of [newKeySource]. A variable that is a whole value,
+// `{env.NAME}`, may hold several keys separated by commas, with white space
+// around them and empty ones ignored. A file holds one key a line, with empty
 // lines and lines beginning with # ignored. The single value `any` accepts
 // every client. At least one value is required.
 func newClientKeys(values []string, repl *caddy.Replacer, logger *zap.Logger) (*clientKeys, error) {
@@ -64,6 +70,14 @@ func (c *clientKeys) add(setting keySetting, value string) error {
 			return err
 		}
 		c.files = append(c.files, file)
+		return nil
+	}
+	if name, ok := environmentName(value); ok {
+		digests, err := parseClientKeyList(text)
+		if err != nil {
+			return fmt.Errorf("%s: the environment variable %s: %w", setting.name, name, err)
+		}
+		c.fixed = append(c.fixed, digests...)
 		return nil
 	}
 	digest, err := parseClientKey([]byte(text))
@@ -122,16 +136,35 @@ func parseClientKeys(content []byte) ([]keyDigest, error) {
 	return digests, nil
 }
 
-// parseClientKey returns the digest of one key. The word that switches the
-// check off is no key: where it comes out of a file, a variable or a list, its
-// author meant something else than a key.
+// parseClientKeyList returns the keys between the commas of text.
+func parseClientKeyList(text string) ([]keyDigest, error) {
+	var digests []keyDigest
+	for item := range strings.SplitSeq(text, ",") {
+		if strings.TrimSpace(item) == "" {
+			continue
+		}
+		digest, err := parseClientKey([]byte(item))
+		if err != nil {
+			return nil, err
+		}
+		digests = append(digests, digest)
+	}
+	if len(digests) == 0 {
+		return nil, errors.New("it holds no key, all is empty")
+	}
+	return digests, nil
+}
+
+// parseClientKey returns the digest of one key. The words for every client and
+// for nothing are no keys, in capitals or not: where one stands in a file, a
+// variable or a list, its author meant something else than a key.
 func parseClientKey(text []byte) (keyDigest, error) {
 	key, err := parseKey(text)
 	if err != nil {
 		return keyDigest{}, err
 	}
-	if key == anyClient {
-		return keyDigest{}, fmt.Errorf("%q is no key: it accepts every client, as the only value and written out", anyClient)
+	if strings.EqualFold(key, anyClient) || strings.EqualFold(key, noKeys) {
+		return keyDigest{}, fmt.Errorf("%q is no key; what accepts every client is %q as the only value, written out", key, anyClient)
 	}
 	return sha256.Sum256([]byte(key)), nil
 }

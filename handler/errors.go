@@ -119,8 +119,10 @@ func (f *failure) write(w http.ResponseWriter, r *http.Request) {
 		h.Set(headerRequestID, f.CustomerRequestID)
 	}
 	w.WriteHeader(f.status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
 	// The client may have gone; there is nobody to tell.
-	_ = json.NewEncoder(w).Encode(f)
+	_ = enc.Encode(f)
 }
 
 // methodName writes a method the way the original does: POST as Post.

@@ -21,6 +21,8 @@ type exchange struct {
 	r     *http.Request
 	start time.Time
 	id    string // the customer request id, empty until it is known
+	// upstream is where the request is sent, empty until it is known.
+	upstream string
 }
 
 // serveSafely is serve with a panic turned into an error: a bug is answered
@@ -199,6 +201,7 @@ func (x *exchange) endpoint(a asked) (*engine.Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	x.upstream = a.target.URL.String() + x.r.URL.Path
 	endpoint := &engine.Endpoint{URL: a.target.URL, Transport: x.public, Authorization: authorization}
 	if a.target.OperatorNamed {
 		endpoint.Transport = x.operator
@@ -214,10 +217,17 @@ func (x *exchange) fail(err error) {
 	f := newFailure(x.r.Context(), err)
 	f.CustomerRequestID = x.id
 	level := zapcore.DebugLevel
-	if f.status >= http.StatusInternalServerError {
+	switch {
+	case f.status >= http.StatusInternalServerError:
 		level = zapcore.ErrorLevel
+	case f.UpstreamStatus != 0:
+		// A wrong key or path for the upstream is the operator's to see.
+		level = zapcore.WarnLevel
 	}
 	fields := []zap.Field{zap.Int("status", f.status), zap.Error(err)}
+	if x.upstream != "" {
+		fields = append(fields, zap.String("upstream", x.upstream))
+	}
 	var panicked *engine.PanicError
 	if errors.As(err, &panicked) {
 		fields = append(fields, zap.ByteString("stack", panicked.Stack))

@@ -5,11 +5,13 @@
 // The road of a request through it:
 //
 //	handler.go         the module: its configuration, and ServeHTTP
-//	provision.go       configuration to working parts, everything checked
+//	provision.go       configuration to working parts, after check.go found it right
+//	exchange.go        one request from its headers to its answer
 //	clientheaders.go   what a client says in headers
 //	preferences.go     X-Baseten-Request-Preferences, bounded by policy.go
-//	targets.go         where the request goes, allowedtargets.go who may choose
-//	authorization.go   which key it carries, keys.go and clientkeys.go where keys are
+//	resolve.go         the operator's settings and the caller's, put together; settings.go has the table
+//	targets.go         where the request goes, within allowedtargets.go; targeturl.go reads URLs
+//	authorization.go   which key it carries; keys.go, clientkeys.go and keyfile.go hold keys
 //	body.go            the body, within its limits
 //	response.go        the answer
 //	errors.go          the one table of errors and their statuses

@@ -29,7 +29,8 @@ type keySource struct {
 }
 
 // newKeySource returns the key that value gives: the key itself, `{env.NAME}`,
-// `{file./absolute/path}`, or a path beginning with `/` or `$/`. The name is
+// `{file./absolute/path}`, or a path beginning with `/` or `$/`; a path that is
+// relative or begins with `~/` is an error, and no key. The name is
 // the setting's, for errors; faults of a file after the first reading go to
 // logger.
 func newKeySource(name, value string, repl *caddy.Replacer, logger *zap.Logger) (*keySource, error) {
@@ -39,7 +40,7 @@ func newKeySource(name, value string, repl *caddy.Replacer, logger *zap.Logger) 
 		return nil, err
 	}
 	if path != "" {
-		file, err := openKeyFile(setting, path, maxKeyFile, parseKey)
+		file, err := openKeyFile(setting, path, maxKeyFile, parseKeyFile)
 		if err != nil {
 			return nil, err
 		}
@@ -74,6 +75,9 @@ func (s keySetting) locate(value string) (text, path string, err error) {
 	if strings.Contains(value, "{file.") {
 		return "", "", fmt.Errorf("%s: {file./absolute/path} must stand alone", s.name)
 	}
+	if isRelative(value) {
+		return "", "", fmt.Errorf("%s: the path of a key file must be absolute", s.name)
+	}
 	expanded, err := s.replacer.ReplaceOrErr(value, true, true)
 	if err != nil {
 		// The replacer's error quotes what may be a part of a key.
@@ -95,11 +99,24 @@ func isAbsolute(path string) bool {
 	return strings.HasPrefix(path, "/") || filepath.IsAbs(path)
 }
 
+// isRelative reports whether value begins like a path that is not absolute.
+func isRelative(value string) bool {
+	return strings.HasPrefix(value, "./") || strings.HasPrefix(value, "../") || strings.HasPrefix(value, "~/")
+}
+
 // environmentName returns NAME when value is just {env.NAME}.
 func environmentName(value string) (string, bool) {
 	inner, opened := strings.CutPrefix(value, "{env.")
 	name, closed := strings.CutSuffix(inner, "}")
 	return name, opened && closed && !strings.ContainsAny(name, "{}")
+}
+
+// parseKeyFile returns the one key in the content of a file.
+func parseKeyFile(content []byte) (string, error) {
+	if bytes.ContainsAny(bytes.TrimSpace(content), "\r\n") {
+		return "", errors.New("it holds more than one line")
+	}
+	return parseKey(content)
 }
 
 // parseKey returns the one key in content without the white space around it.

@@ -2,224 +2,94 @@ package handler
 
 import (
 	"errors"
-	"net/netip"
-	"net/url"
-	"strings"
 	"testing"
-
-	"github.com/basetenlabs/caddy-performance-proxy/engine"
 )
 
-func TestParseTarget(t *testing.T) {
+func TestChooseTarget(t *testing.T) {
 	t.Parallel()
+	const (
+		named     = "operator"
+		chosen    = "caller"
+		forbidden = "403"
+		malformed = "400"
+	)
 	tests := map[string]struct {
-		text, want string
-		// operatorOnly says that a caller may not write it.
-		operatorOnly bool
+		to, allowed        []string
+		header, preference string
+		want               string // the URL, where there is one
+		who                string
+		field              string // of a malformed choice
 	}{
-		"a host":                                  {text: "https://api.example.com", want: "https://api.example.com"},
-		"plain http":                              {text: "http://tei", want: "http://tei"},
-		"HTTP/2 in clear text":                    {text: "h2c://tei:8080", want: "h2c://tei:8080"},
-		"capitals in the scheme and the host":     {text: "HTTPS://API.Example.COM/Path", want: "https://api.example.com/Path"},
-		"a port":                                  {text: "https://api.example.com:8443", want: "https://api.example.com:8443"},
-		"the largest port":                        {text: "https://api.example.com:65535", want: "https://api.example.com:65535"},
-		"a path":                                  {text: "https://h/environments/production/sync", want: "https://h/environments/production/sync"},
-		"a slash at the end":                      {text: "https://h/", want: "https://h"},
-		"slashes at the end of a path":            {text: "https://h/a//", want: "https://h/a"},
-		"an encoded path stays encoded":           {text: "https://h/models/org%2Fname/", want: "https://h/models/org%2Fname"},
-		"an encoded character that needs none":    {text: "https://h/%61", want: "https://h/%61"},
-		"an encoded character beyond ASCII":       {text: "https://h/mod%C3%A8le", want: "https://h/mod%C3%A8le"},
-		"an encoded percent sign":                 {text: "https://h/100%25", want: "https://h/100%25"},
-		"a character encoded twice":               {text: "https://h/%2561", want: "https://h/%2561"},
-		"an encoded space":                        {text: "https://h/a%20b", want: "https://h/a%20b"},
-		"an @ in the path":                        {text: "https://h/a@b", want: "https://h/a@b"},
-		"dots that are no dot segments":           {text: "https://h/.a/b./...", want: "https://h/.a/b./..."},
-		"an underscore in a service name":         {text: "http://my_model:80", want: "http://my_model:80"},
-		"a dot at the end of the host":            {text: "https://h.example./a", want: "https://h.example./a"},
-		"a host in its xn-- form":                 {text: "https://xn--bcher-kva.example", want: "https://xn--bcher-kva.example"},
-		"an IPv4 address":                         {text: "http://192.0.2.1:80", want: "http://192.0.2.1:80"},
-		"an IPv6 address":                         {text: "http://[::1]:80", want: "http://[::1]:80"},
-		"an IPv6 address in another notation":     {text: "http://[2001:DB8:0:0:0:0:0:1]", want: "http://[2001:db8::1]"},
-		"an IPv4-mapped address":                  {text: "http://[::ffff:192.0.2.1]", want: "http://[::ffff:192.0.2.1]"},
-		"a label that only begins with 0x":        {text: "https://0xyz", want: "https://0xyz"},
-		"a label that only begins with a digit":   {text: "https://1.example.4you", want: "https://1.example.4you"},
-		"a hexadecimal label that is not last":    {text: "https://0x7f.example", want: "https://0x7f.example"},
-		"an IPv6 zone":                            {text: "http://[fe80::1%25eth0]:80", want: "http://[fe80::1%25eth0]:80", operatorOnly: true},
-		"a number as host":                        {text: "http://2130706433", want: "http://2130706433", operatorOnly: true},
-		"an IPv4 address of two parts":            {text: "http://127.1", want: "http://127.1", operatorOnly: true},
-		"an IPv4 address of five parts":           {text: "http://127.0.0.0.1", want: "http://127.0.0.0.1", operatorOnly: true},
-		"an IPv4 address with an octal part":      {text: "http://0177.0.0.1", want: "http://0177.0.0.1", operatorOnly: true},
-		"an IPv4 address with a leading zero":     {text: "http://127.0.0.01", want: "http://127.0.0.01", operatorOnly: true},
-		"an IPv4 address with a part over 255":    {text: "http://127.0.0.256", want: "http://127.0.0.256", operatorOnly: true},
-		"an IPv4 address with a dot at its end":   {text: "http://127.0.0.1.", want: "http://127.0.0.1.", operatorOnly: true},
-		"a hexadecimal host":                      {text: "http://0x7f000001", want: "http://0x7f000001", operatorOnly: true},
-		"a hexadecimal host in capitals":          {text: "http://0X7F000001", want: "http://0x7f000001", operatorOnly: true},
-		"a hexadecimal prefix alone":              {text: "http://0x", want: "http://0x", operatorOnly: true},
-		"a name that ends in a number":            {text: "http://example.1", want: "http://example.1", operatorOnly: true},
-		"a name that ends in a hexadecimal label": {text: "http://example.0xa.", want: "http://example.0xa.", operatorOnly: true},
+		"no choice goes to the configured target":        {to: []string{"http://tei/a"}, want: "http://tei/a", who: named},
+		"no choice goes to the first configured target":  {to: []string{"http://a", "http://b"}, want: "http://a", who: named},
+		"no choice and no target":                        {who: malformed, field: "X-Target-Host"},
+		"no choice with none":                            {to: []string{"http://tei"}, allowed: []string{"none"}, want: "http://tei", who: named},
+		"the header":                                     {header: "https://h.example", want: "https://h.example", who: chosen},
+		"the preference":                                 {preference: "https://p.example", want: "https://p.example", who: chosen},
+		"the header goes before the preference":          {header: "https://h.example", preference: "https://p.example", want: "https://h.example", who: chosen},
+		"the header goes before the configured target":   {to: []string{"http://tei"}, header: "https://h.example/a", want: "https://h.example/a", who: chosen},
+		"a malformed header":                             {to: []string{"http://tei"}, header: "h.example", who: malformed, field: "X-Target-Host"},
+		"a malformed preference":                         {preference: "https://", who: malformed, field: "X-Baseten-Request-Preferences.target_host"},
+		"a malformed preference beside a good header":    {header: "https://h.example", preference: "p", who: malformed, field: "X-Baseten-Request-Preferences.target_host"},
+		"a malformed header is found even with none":     {allowed: []string{"none"}, header: "h.example", who: malformed, field: "X-Target-Host"},
+		"a configured target":                            {to: []string{"http://tei:80/a/"}, header: "http://TEI/a", want: "http://tei:80/a", who: named},
+		"the second configured target":                   {to: []string{"http://a", "http://b"}, preference: "http://b:80/", want: "http://b", who: named},
+		"below a configured target is another":           {to: []string{"https://h.example/a"}, header: "https://h.example/a/b", want: "https://h.example/a/b", who: chosen},
+		"above a configured target is another":           {to: []string{"https://h.example/a"}, header: "https://h.example", want: "https://h.example", who: chosen},
+		"a configured target in another encoding":        {to: []string{"https://h.example/a"}, header: "https://h.example/%61", want: "https://h.example/%61", who: chosen},
+		"a configured host with another scheme":          {to: []string{"https://h.example"}, header: "http://h.example", who: forbidden},
+		"a configured target with none":                  {to: []string{"https://h.example"}, allowed: []string{"none"}, header: "https://h.example", who: forbidden},
+		"an allowed target in plain http":                {allowed: []string{"http://tei:8080"}, header: "http://tei:8080/x", want: "http://tei:8080/x", who: named},
+		"an allowed target on a private address":         {allowed: []string{"http://10.0.0.1"}, header: "http://10.0.0.1", want: "http://10.0.0.1", who: named},
+		"an allowed target by wildcard":                  {allowed: []string{"https://*.api.baseten.co"}, preference: "https://model-1.api.baseten.co", want: "https://model-1.api.baseten.co", who: named},
+		"not allowed, plain http":                        {header: "http://h.example", who: forbidden},
+		"not allowed, HTTP/2 in clear text":              {header: "h2c://h.example", who: forbidden},
+		"not allowed beside others":                      {allowed: []string{"https://other.example"}, header: "https://h.example", want: "https://h.example", who: chosen},
+		"a public IPv4 address":                          {header: "https://8.8.8.8", want: "https://8.8.8.8", who: chosen},
+		"a public IPv6 address":                          {header: "https://[2606:4700:4700::1111]:8443", want: "https://[2606:4700:4700::1111]:8443", who: chosen},
+		"a public IPv4-mapped address":                   {header: "https://[::ffff:8.8.8.8]", want: "https://[::ffff:8.8.8.8]", who: chosen},
+		"loopback":                                       {header: "https://127.0.0.1", who: forbidden},
+		"loopback in IPv6":                               {header: "https://[::1]", who: forbidden},
+		"loopback, IPv4-mapped":                          {header: "https://[::ffff:127.0.0.1]", who: forbidden},
+		"a private address":                              {header: "https://10.0.0.1:8443", who: forbidden},
+		"the addresses where clouds serve credentials":   {header: "https://169.254.169.254", who: forbidden},
+		"an IPv4 address by way of a translator":         {header: "https://[64:ff9b::7f00:1]", who: forbidden},
+		"a number as host, which is loopback":            {header: "https://2130706433", who: malformed, field: "X-Target-Host"},
+		"a short IPv4 address, which is loopback":        {header: "https://127.1", who: malformed, field: "X-Target-Host"},
+		"a name is judged when it is dialled":            {header: "https://localhost", want: "https://localhost", who: chosen},
+		"a private address in the preference":            {preference: "https://192.168.0.1", who: forbidden},
+		"a good header beside a private preference":      {header: "https://h.example", preference: "https://192.168.0.1", want: "https://h.example", who: chosen},
+		"the operator's address with a zone":             {to: []string{"http://[fe80::1%25eth0]"}, want: "http://[fe80::1%25eth0]", who: named},
+		"the operator's address with a zone by a caller": {to: []string{"http://[fe80::1%25eth0]"}, header: "http://[fe80::1%25eth0]", who: malformed, field: "X-Target-Host"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			u, err := parseTarget(test.text)
+			allowed, err := newAllowedTargets(test.allowed)
 			if err != nil {
-				t.Fatalf("parseTarget(%q): %v", test.text, err)
+				t.Fatal(err)
 			}
-			if got := u.String(); got != test.want {
-				t.Errorf("parseTarget(%q) = %q, want %q", test.text, got, test.want)
+			all := &targets{allowed: allowed}
+			for _, text := range test.to {
+				all.configured = append(all.configured, parsedTarget(t, text))
 			}
-			u, err = parseCallerTarget("X-Target-Host", test.text)
-			if test.operatorOnly {
-				wantRequestError(t, err, "X-Target-Host")
-				return
-			}
-			if err != nil || u.String() != test.want {
-				t.Errorf("parseCallerTarget(%q) = %v, %v, want %q", test.text, u, err, test.want)
-			}
-		})
-	}
-}
-
-func TestParseTargetRefuses(t *testing.T) {
-	t.Parallel()
-	tests := map[string]string{
-		"nothing":                                   "",
-		"no scheme":                                 "api.example.com",
-		"no scheme but a port":                      "api.example.com:443",
-		"no scheme but slashes":                     "//api.example.com",
-		"another scheme":                            "ftp://api.example.com",
-		"a scheme of the file system":               "file:///etc/passwd",
-		"a socket":                                  "unix//run/docker.sock",
-		"a scheme without slashes":                  "https:api.example.com",
-		"no host":                                   "https://",
-		"no host but a path":                        "https:///path",
-		"no host but a port":                        "https://:443",
-		"a user name":                               "https://hush@h",
-		"a user name and password":                  "https://hush:hush@h",
-		"an empty user name":                        "https://@h",
-		"a query":                                   "https://h/?a=b",
-		"an empty query":                            "https://h?",
-		"a fragment":                                "https://h/#a",
-		"an empty fragment":                         "https://h#",
-		"port 0":                                    "https://h:0",
-		"a port too large":                          "https://h:65536",
-		"an empty port":                             "https://h:",
-		"a port with a leading zero":                "https://h:0443",
-		"a port with a sign":                        "https://h:+443",
-		"a port that is no number":                  "https://h:https",
-		"two ports":                                 "https://h:1:2",
-		"a .. segment":                              "https://h/a/../b",
-		"a .. segment at the end":                   "https://h/a/..",
-		"a . segment":                               "https://h/./a",
-		"a .. segment, encoded":                     "https://h/a/%2e%2E/b",
-		"a .. segment, half encoded":                "https://h/a/.%2e/b",
-		"a .. segment behind an encoded slash":      "https://h/a%2F..%2Fb",
-		"a .. segment, encoded twice":               "https://h/a/%252e%252e/b",
-		"a .. segment with parameters":              "https://h/a/..;x=1/b",
-		"a path encoded three times":                "https://h/a/%252561/b",
-		"a backslash in the path":                   `https://h/a\b`,
-		"a backslash in the host":                   `https://h\@evil.example`,
-		"an encoded backslash":                      "https://h/a%5Cb",
-		"a backslash encoded twice":                 "https://h/a%255Cb",
-		"an encoded line break":                     "https://h/a%0d%0ab",
-		"an encoded zero":                           "https://h/a%00b",
-		"a broken escape":                           "https://h/a%zz",
-		"a control character":                       "https://h/a\x01",
-		"a line break":                              "https://h\r\nX-Hush: 1",
-		"white space before it":                     " https://h",
-		"white space within it":                     "https://h /a",
-		"a host that is not ASCII":                  "https://bücher.example",
-		"a host with encoded characters":            "https://b%C3%BCcher.example",
-		"a host with an encoded slash":              "https://h%2Fevil.example",
-		"a path that is not ASCII":                  "https://h/modèle",
-		"a character that grows when it is encoded": "https://h/a>b",
-		"a quotation mark":                          `https://h/"a"`,
-		"a vertical bar":                            "https://h/a|b",
-		"fullwidth digits, which fold to an IPv4":   "https://１２７.0.0.1",
-		"an empty label":                            "https://a..b",
-		"a dot alone":                               "https://.",
-		"two dots at the end":                       "https://h..",
-		"a label too long":                          "https://" + strings.Repeat("a", 64) + ".example",
-		"a host too long":                           "https://" + strings.Repeat("a.", 127) + "b",
-		"a wildcard":                                "https://*.example.com",
-		"a comma, as in a list":                     "https://a,b",
-		"a placeholder":                             "https://{env.HUSH}",
-		"a variable":                                "https://$HUSH",
-		"an IPv6 address without brackets":          "https://2001:db8::1",
-		"brackets that do not close":                "https://[::1",
-		"text behind the brackets":                  "https://[::1]a",
-		"a name in brackets":                        "https://[h]",
-		"an IPv4 address in brackets":               "https://[127.0.0.1]",
-		"a future version of addresses in bracket":  "https://[v1.a]",
-	}
-	for name, text := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			u, err := parseTarget(text)
-			if err == nil {
-				t.Fatalf("parseTarget(%q) = %q, want an error", text, u)
-			}
-			if strings.Contains(strings.ToLower(err.Error()), "hush") {
-				t.Errorf("%q repeats what may be secret", err)
-			}
-			_, err = parseCallerTarget("X-Target-Host", text)
-			wantRequestError(t, err, "X-Target-Host")
-		})
-	}
-}
-
-func TestParseCallerTargetIsBounded(t *testing.T) {
-	t.Parallel()
-	longest := "https://h/" + strings.Repeat("a", maxCallerTarget-len("https://h/"))
-	if _, err := parseCallerTarget("X-Target-Host", longest); err != nil {
-		t.Errorf("a target of %d bytes: %v", len(longest), err)
-	}
-	_, err := parseCallerTarget("X-Target-Host", longest+"a")
-	wantRequestError(t, err, "X-Target-Host")
-}
-
-// FuzzParseCallerTarget checks that what is accepted is one thing to every
-// reader: parsed again it is the same, and no part of it hides another. Only an
-// IPv4-mapped address may be longer in its canonical form than as it came.
-func FuzzParseCallerTarget(f *testing.F) {
-	for _, seed := range []string{
-		"https://api.example.com/a/b", "h2c://[2001:db8::1]:8080", "HTTP://192.0.2.1:80/%2e%2e/", "https://h.example./%61;x",
-		"https://a@b", "https://0x7f.1", "https://[fe80::1%25eth0]", "https://h/%25252e", `https://h\a`, "https://h:00", "https://h/%2F",
-	} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		u, err := parseCallerTarget("X-Target-Host", text)
-		if err != nil {
-			if _, ok := errors.AsType[*engine.RequestError](err); !ok {
-				t.Fatalf("error %T, want a RequestError", err)
-			}
-			return
-		}
-		again, err := parseTarget(u.String())
-		if err != nil || again.String() != u.String() || !sameTarget(again, u) {
-			t.Fatalf("%q is read as %q and then as %v, %v", text, u, again, err)
-		}
-		if len(u.String()) > len(text) && !strings.HasPrefix(u.Host, "[::ffff:") {
-			t.Fatalf("%q grows to %q", text, u)
-		}
-		if u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(u.EscapedPath(), "/") {
-			t.Fatalf("%q is read as %#v", text, u)
-		}
-		if _, err := netip.ParseAddr(u.Hostname()); err != nil && strings.Trim(u.Hostname(), "0123456789.") == "" {
-			t.Fatalf("%q has the numeric host %q", text, u.Hostname())
-		}
-		for path, i := u.EscapedPath(), 0; i < 10; i++ {
-			for segment := range strings.SplitSeq(path, "/") {
-				if segment == "." || segment == ".." {
-					t.Fatalf("%q has a dot segment in %q", text, path)
+			got, err := all.choose(test.header, test.preference)
+			switch test.who {
+			case malformed:
+				wantRequestError(t, err, test.field)
+			case forbidden:
+				refusal, ok := errors.AsType[*forbiddenError](err)
+				if !ok || refusal.Setting != "allowed_targets" || refusal.Message == "" || got != (target{}) {
+					t.Errorf("choose = %v, %v, want a forbiddenError that names allowed_targets", got.URL, err)
+				}
+			default:
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.URL.String() != test.want || got.OperatorNamed != (test.who == named) {
+					t.Errorf("choose = %v, named by the operator: %t, want %s by the %s", got.URL, got.OperatorNamed, test.want, test.who)
 				}
 			}
-			decoded, err := url.PathUnescape(path)
-			if err != nil {
-				break
-			}
-			path = decoded
-		}
-	})
+		})
+	}
 }

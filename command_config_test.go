@@ -36,6 +36,9 @@ func TestPrintConfig(t *testing.T) {
                 {
                   "api_key": "{env.UPSTREAM_API_KEY}",
                   "batch_size": 16,
+                  "client_keys": [
+                    "{env.CLIENT_KEYS}"
+                  ],
                   "handler": "performance_proxy",
                   "to": [
                     "https://model.example.com"
@@ -63,7 +66,7 @@ func TestPrintConfig(t *testing.T) {
 	code, stdout, stderr := invocation{
 		as:   "program",
 		args: []string{"-u", "https://model.example.com", "-p", "9000", "--bind", "::1", "--admin", "localhost:2019", "--print-config"},
-		env:  []string{"UPSTREAM_API_KEY=sk-secret", "BATCH_SIZE=16", "LOG_LEVEL=warn"},
+		env:  []string{"UPSTREAM_API_KEY=sk-secret", "CLIENT_KEYS=sk-one,sk-two", "BATCH_SIZE=16", "LOG_LEVEL=warn"},
 	}.run(t)
 	if code != 0 || stderr != "" {
 		t.Errorf("exit code %d, errors: %s", code, stderr)
@@ -93,6 +96,9 @@ func TestWarnings(t *testing.T) {
 		"the same on the unspecified IPv6 address":  {args: []string{"-k", "key", "-u", "https://a", "--bind", "::"}, want: anyClient},
 		"a key on the loopback address":             {args: []string{"-k", "key", "-u", "https://a", "--bind", "127.0.0.1"}},
 		"a key and client keys":                     {args: []string{"-k", "key", "-u", "https://a", "--client-keys", "one"}},
+		"a key and any client on all addresses":     {args: []string{"-k", "key", "-u", "https://a", "--client-keys", "any"}, want: anyClient},
+		"a key and any client on the loopback":      {args: []string{"-k", "key", "-u", "https://a", "--client-keys", "any", "--bind", "::1"}},
+		"any client and no key":                     {args: []string{"-u", "https://a", "--client-keys", "any"}},
 		"a key and no target":                       {args: []string{"-k", "key"}, want: unusable},
 		"a key and no target, with client keys":     {args: []string{"-k", "key", "--client-keys", "one"}, want: unusable},
 		"a key and no target that callers may name": {args: []string{"-k", "key", "--allowed-targets", "none"}, want: unusable},

@@ -76,20 +76,17 @@ func flags() []flag {
 			usage:     "key for the model server: the key, or the absolute path of a file that holds it",
 			setting:   "api_key",
 			variables: []variable{{name: "UPSTREAM_API_KEY", toFlag: referToKey}},
-			set: setText("expected a key or the absolute path of a file that holds it",
-				func(o *options) *string { return &o.proxy.APIKey }),
+			set:       setText("expected a key or the absolute path of a file", func(o *options) *string { return &o.proxy.APIKey }),
 		},
 		{
 			name: "allowed-targets", value: "URLS", usage: "targets that callers may choose, separated by commas, or none",
-			set: appendTo("expected URLs, separated by commas, or none",
-				func(o *options) *[]string { return &o.proxy.AllowedTargets }),
+			set: appendTo("expected URLs, separated by commas, or none", func(o *options) *[]string { return &o.proxy.AllowedTargets }),
 		},
 		{
 			name: clientKeysFlag, value: "KEYS",
 			usage:     "keys that clients must send, separated by commas, the absolute path of a file that holds them, or any",
 			variables: []variable{{name: "CLIENT_KEYS", toFlag: referToKeys}},
-			set: appendTo("expected keys, separated by commas, the absolute path of a file that holds them, or any",
-				func(o *options) *[]string { return &o.proxy.ClientKeys }),
+			set:       appendTo("expected keys, separated by commas, the absolute path of a file, or any", func(o *options) *[]string { return &o.proxy.ClientKeys }),
 		},
 		{
 			name: "http-version", value: "VERSION", usage: "HTTP version towards the model server: 1, 2 or h2c", preset: "2",

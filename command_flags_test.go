@@ -2,6 +2,7 @@ package performanceproxy
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -49,9 +50,9 @@ func TestFlagsAndVariablesMakeTheHandler(t *testing.T) {
 			env: map[string]string{
 				"TARGET_URL": "https://model.example.com", "UPSTREAM_API_KEY": "/run/key", "HTTP_VERSION": "1",
 				"MAX_CONCURRENT_REQUESTS": "8", "BATCH_SIZE": "16", "TIMEOUT_S": "2.5", "MAX_CHARS_PER_REQUEST": "500",
-				"ALLOWED_TARGETS": "none", "CLIENT_KEYS": "one,two",
+				"ALLOWED_TARGETS": "none", "CLIENT_KEYS": "/run/one,/run/two",
 			},
-			want: `{"to":["https://model.example.com"],"api_key":"/run/key","client_keys":["one","two"],
+			want: `{"to":["https://model.example.com"],"api_key":"/run/key","client_keys":["/run/one","/run/two"],
 				"allowed_targets":["none"],"http_version":"1","max_concurrent_requests":8,
 				"batch_size":16,"max_chars_per_request":500,"timeout_s":2.5}`,
 		},
@@ -61,7 +62,7 @@ func TestFlagsAndVariablesMakeTheHandler(t *testing.T) {
 			want: `{"to":["https://flag.example.com"],"batch_size":16,"timeout_s":9}`,
 		},
 		"an empty variable is none": {
-			env:  map[string]string{"BATCH_SIZE": "", "UPSTREAM_API_KEY": ""},
+			env:  map[string]string{"BATCH_SIZE": "", "UPSTREAM_API_KEY": "", "CLIENT_KEYS": "", "TARGET_URL": "", "BIND": ""},
 			want: `{}`,
 		},
 		"a zero is a value": {
@@ -83,6 +84,26 @@ func TestFlagsAndVariablesMakeTheHandler(t *testing.T) {
 		"the path of a key file in a variable stays as it is": {
 			env:  map[string]string{"UPSTREAM_API_KEY": "$/run/key"},
 			want: `{"api_key":"$/run/key"}`,
+		},
+		"client keys in a variable become one reference": {
+			env:  map[string]string{"CLIENT_KEYS": "sk-one, sk-two"},
+			want: `{"client_keys":["{env.CLIENT_KEYS}"]}`,
+		},
+		"the word for every client in a variable stays as it is": {
+			env:  map[string]string{"CLIENT_KEYS": " any"},
+			want: `{"client_keys":["any"]}`,
+		},
+		"the word for every client beside a key is left to the handler": {
+			env:  map[string]string{"CLIENT_KEYS": "any,sk-one"},
+			want: `{"client_keys":["{env.CLIENT_KEYS}"]}`,
+		},
+		"references to client keys in a variable stay as they are": {
+			env:  map[string]string{"CLIENT_KEYS": "$/run/keys,{env.OTHER_KEYS}"},
+			want: `{"client_keys":["$/run/keys","{env.OTHER_KEYS}"]}`,
+		},
+		"relative paths in variables stay as they are, for the handler": {
+			env:  map[string]string{"UPSTREAM_API_KEY": "../key", "CLIENT_KEYS": "./keys"},
+			want: `{"api_key":"../key","client_keys":["./keys"]}`,
 		},
 		"a placeholder in a variable stays as it is": {
 			env:  map[string]string{"UPSTREAM_API_KEY": "{file./run/key}"},
@@ -150,6 +171,8 @@ func TestLogLevelIsTheFirstOneSet(t *testing.T) {
 		"RUST_LOG with a module before it":  {env: map[string]string{"RUST_LOG": "hyper=error,info"}, want: "ERROR"},
 		"RUST_LOG with modules only":        {env: map[string]string{"RUST_LOG": "proxy::server=debug"}, want: "DEBUG"},
 		"RUST_LOG with a module without it": {env: map[string]string{"RUST_LOG": "hyper, proxy=warn"}, want: "WARN"},
+		"RUST_LOG without a level":          {env: map[string]string{"RUST_LOG": "foo"}, want: "INFO"},
+		"RUST_LOG with an unknown level":    {env: map[string]string{"RUST_LOG": "foo=loud,bar"}, want: "INFO"},
 		"trace is Caddy's debug":            {flag: "trace", want: "DEBUG"},
 		"off lets only fatal errors pass":   {flag: "off", want: "FATAL"},
 		"capitals":                          {flag: "Warn", want: "WARN"},
@@ -168,6 +191,23 @@ func TestLogLevelIsTheFirstOneSet(t *testing.T) {
 				t.Errorf("got %s, want %s", opts.logLevel, test.want)
 			}
 		})
+	}
+}
+
+func TestErrorsOfTheHandlerNameTheFlag(t *testing.T) {
+	t.Parallel()
+	for setting, flag := range map[string]string{
+		"to": "--target-url", "api_key": "--upstream-api-key", "client_keys": "--client-keys",
+		"allowed_targets": "--allowed-targets", "http_version": "--http-version",
+		"max_concurrent_requests": "--max-concurrent-requests", "batch_size": "--batch-size",
+		"max_chars_per_request": "--max-chars-per-request", "timeout_s": "--timeout-s",
+	} {
+		if got, want := inFlagTerms(errors.New(setting+": must be: else")).Error(), flag+": must be: else"; got != want {
+			t.Errorf("%s: got %q, want %q", setting, got, want)
+		}
+	}
+	if err := errors.New("tokens: none"); !errors.Is(inFlagTerms(err), err) {
+		t.Errorf("got %v, want the error of no setting as it is", inFlagTerms(err))
 	}
 }
 
@@ -193,7 +233,18 @@ func TestBadValuesNameTheirFlagOrVariable(t *testing.T) {
 		"a flag without its value":         {args: []string{"--batch-size"}, want: "flag needs an argument: --batch-size"},
 		"a variable that is no number":     {env: map[string]string{"PORT": "tcp://10.0.0.1:80"}, want: `invalid value "tcp://10.0.0.1:80" of the environment variable PORT: expected a port`},
 		"a variable with a unit":           {env: map[string]string{"TIMEOUT_S": "30s"}, want: `environment variable TIMEOUT_S: expected a number of seconds`},
-		"a level in a later variable":      {env: map[string]string{"RUST_LOG": "hyper"}, want: `invalid value "hyper" of the environment variable RUST_LOG: expected trace`},
+		"a level in a later variable":      {env: map[string]string{"PERFORMANCE_CLIENT_LOG_LEVEL": "loud"}, want: `invalid value "loud" of the environment variable PERFORMANCE_CLIENT_LOG_LEVEL: expected trace`},
+		"an empty target":                  {args: []string{"-u", ""}, want: `"-u, --target-url" flag: expected a URL`},
+		"an empty upstream key":            {args: []string{"-k", ""}, want: `"-k, --upstream-api-key" flag: expected a key or the absolute path`},
+		"no client keys":                   {args: []string{"--client-keys", ""}, want: `"--client-keys" flag: expected keys, separated by commas`},
+		"client keys that are all empty":   {args: []string{"--client-keys", " , "}, want: `"--client-keys" flag: expected keys, separated by commas`},
+		"empty client keys in a variable":  {env: map[string]string{"CLIENT_KEYS": ","}, want: `environment variable CLIENT_KEYS: expected keys, separated by commas`},
+		"no allowed targets":               {args: []string{"--allowed-targets", ""}, want: `"--allowed-targets" flag: expected URLs, separated by commas, or none`},
+		"an empty HTTP version":            {args: []string{"--http-version", ""}, want: `"--http-version" flag: expected 1, 2 or h2c`},
+		"an empty address":                 {args: []string{"--bind", ""}, want: `"--bind" flag: expected an IP address or a host name`},
+		"an empty address in brackets":     {args: []string{"--bind", "[]"}, want: `"--bind" flag: expected an IP address or a host name`},
+		"an empty admin address":           {args: []string{"--admin", ""}, want: `"--admin" flag: expected host:port`},
+		"an empty level":                   {args: []string{"--log-level", ""}, want: `"--log-level" flag: expected trace`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

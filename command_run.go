@@ -6,6 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -17,7 +21,7 @@ import (
 // serve runs the proxy until a signal ends the process. It returns only when
 // the proxy could not start.
 func serve(opts *options) error {
-	caddy.TrapSignals()
+	trapSignals()
 	if err := checkHandler(opts.proxy); err != nil {
 		return err
 	}
@@ -34,6 +38,30 @@ func serve(opts *options) error {
 	}
 	select {}
 }
+
+// trapSignals lets Caddy handle signals. Caddy begins to listen for them some
+// time after it was asked to: a signal that comes earlier would kill the process,
+// so it is held here, and sent again until Caddy has heard it.
+func trapSignals() {
+	early := make(chan os.Signal, 1)
+	signal.Notify(early, os.Interrupt, syscall.SIGTERM)
+	caddy.TrapSignals()
+	go func() {
+		for sig := range early {
+			time.Sleep(heardWithin)
+			if caddy.Exiting() {
+				return
+			}
+			if self, err := os.FindProcess(os.Getpid()); err == nil {
+				// Where a process cannot signal itself, the next signal is heard.
+				_ = self.Signal(sig)
+			}
+		}
+	}()
+}
+
+// heardWithin is how long Caddy has to hear a signal before it is sent again.
+const heardWithin = 100 * time.Millisecond
 
 // start runs Caddy with the configuration of opts and returns the address that
 // it listens on.

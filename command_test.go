@@ -51,13 +51,23 @@ func TestExitCodes(t *testing.T) {
 		"an argument left over after keys":    {args: []string{"--client-keys", "sk-one", "sk-two"}, code: 2, want: "an argument belongs to no flag"},
 		"an unknown flag of the demo":         {args: []string{"demo", "--port", "1"}, code: 2, want: "unknown flag: --port"},
 		"an argument left over for the demo":  {args: []string{"demo", "now"}, code: 2, want: `unexpected argument "now"`},
-		"a value out of range":                {args: []string{"--batch-size", "0"}, code: 2, want: "batch_size: must be an integer from 1 to 1024, is 0"},
-		"an unknown HTTP version":             {args: []string{"--http-version", "9"}, code: 2, want: "http_version: "},
-		"a target that is no URL":             {args: []string{"-u", "ftp://model.example.com"}, code: 2, want: "to: "},
-		"two targets":                         {args: []string{"-u", "https://a.example.com", "-u", "https://b.example.com"}, code: 2, want: "to: expected one target"},
-		"a variable for the key that is none": {args: []string{"-k", "{env.NO_SUCH_VARIABLE}"}, code: 2, want: "api_key: "},
-		"a key file that is missing":          {args: []string{"-k", missing}, code: 1, want: "api_key: reading the key file " + missing + ": no such file or directory"},
-		"a key file that is empty":            {args: []string{"-k", empty}, code: 1, want: "api_key: reading the key file " + empty + ": "},
+		"a value out of range":                {args: []string{"--batch-size", "0"}, code: 2, want: ": --batch-size: must be an integer from 1 to 1024, is 0"},
+		"an unknown HTTP version":             {args: []string{"--http-version", "9"}, code: 2, want: ": --http-version: "},
+		"a target that is no URL":             {args: []string{"-u", "ftp://model.example.com"}, code: 2, want: ": --target-url: "},
+		"two targets":                         {args: []string{"-u", "https://a.example.com", "-u", "https://b.example.com"}, code: 2, want: ": --target-url: expected one target"},
+		"a variable for the key that is none": {args: []string{"-k", "{env.NO_SUCH_VARIABLE}"}, code: 2, want: ": --upstream-api-key: the environment variable NO_SUCH_VARIABLE is unset"},
+		"a key file that is missing":          {args: []string{"-k", missing}, code: 1, want: ": --upstream-api-key: reading the key file " + missing + ": no such file or directory"},
+		"a key file that is empty":            {args: []string{"-k", empty}, code: 1, want: ": --upstream-api-key: reading the key file " + empty + ": "},
+		"an empty value":                      {args: []string{"--client-keys", ""}, code: 2, want: "expected keys, separated by commas"},
+		"a relative path of a key file":       {args: []string{"-k", "./key"}, code: 2, want: ": --upstream-api-key: the path of a key file must be absolute"},
+		"a relative path in a variable":       {env: []string{"CLIENT_KEYS=~/keys"}, code: 2, want: ": --client-keys: the path of a key file must be absolute"},
+		"a word for client keys in capitals":  {args: []string{"--client-keys", "ANY"}, code: 2, want: `: --client-keys: "ANY" is no key`},
+		"any beside keys in a variable":       {env: []string{"CLIENT_KEYS=sk-one,any"}, code: 2, want: `: --client-keys: the environment variable CLIENT_KEYS: "any" is no key`},
+		"keys and a path in a variable":       {env: []string{"CLIENT_KEYS=sk-one,/run/keys"}, code: 2, want: "invalid value of the environment variable CLIENT_KEYS: expected keys or paths"},
+		"a time that is no number":            {args: []string{"--timeout-s", "NaN"}, code: 2, want: "expected a number of seconds"},
+		"a time without an end in a variable": {env: []string{"TIMEOUT_S=inf"}, code: 2, want: "expected a number of seconds"},
+		"the admin port on the proxy's":       {args: []string{"--bind", "127.0.0.1", "-p", "9", "--admin", "127.0.0.1:9"}, code: 2, want: ": --admin: expected another address and port than the proxy listens on, 127.0.0.1:9"},
+		"the admin port on all addresses":     {args: []string{"-p", "9", "--admin", "localhost:9"}, code: 2, want: ": --admin: expected another address and port than the proxy listens on, :9"},
 		"a port in use":                       {args: []string{"--bind", "127.0.0.1", "-p", taken}, code: 1, want: "listen tcp 127.0.0.1:" + taken + ": bind: address already in use"},
 		"an admin port in use":                {args: []string{"--bind", "127.0.0.1", "-p", "0", "--admin", "127.0.0.1:" + taken}, code: 1, want: "listen tcp 127.0.0.1:" + taken + ": bind: address already in use"},
 		"an address of another machine":       {args: []string{"--bind", "192.0.2.1", "-p", "0"}, code: 1, want: "listen tcp 192.0.2.1:0: bind: "},
@@ -98,6 +108,8 @@ func TestInformation(t *testing.T) {
 		"the help of the demo":    {args: []string{"demo", "--help"}, want: "--once"},
 		"the version, short":      {args: []string{"-V"}, want: program + " "},
 		"the version, long":       {args: []string{"--version"}, want: "(Caddy "},
+		"the form of key paths":   {args: []string{"-h"}, want: "the key, or the absolute path of a file"},
+		"the form of key lists":   {args: []string{"-h"}, want: "the absolute path of a file that holds them, or any"},
 		"a key that is like demo": {args: []string{"-k", "demo", "--print-config"}, want: `"api_key": "demo"`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -227,6 +239,46 @@ func TestRunningRequestsFinishWhenStopped(t *testing.T) {
 	}
 }
 
+func TestClientKeysOfTheEnvironmentAreChecked(t *testing.T) {
+	t.Parallel()
+	upstream := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(upstream.Close)
+	proxy := invocation{
+		as:   "program",
+		args: []string{"--bind", "127.0.0.1", "--port", "0", "-u", upstream.URL},
+		env:  []string{"CLIENT_KEYS=sk-one, sk-two"},
+	}.start(t)
+	for key, want := range map[string]int{
+		"sk-one": http.StatusNotFound, "sk-two": http.StatusNotFound,
+		"sk-one,sk-two": http.StatusUnauthorized, "{env.CLIENT_KEYS}": http.StatusUnauthorized,
+	} {
+		if got := postWithKey(t, proxy.url, key); got != want {
+			t.Errorf("with the key %s the status is %d, want %d", key, got, want)
+		}
+	}
+	if code := proxy.stop(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("got the exit code %d, want 0", code)
+	}
+}
+
+// postWithKey returns the status of a small request with a key.
+func postWithKey(t *testing.T, url, key string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/v1/embeddings", strings.NewReader(`{"input":["a"]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode
+}
+
 func TestKeysAreNotLogged(t *testing.T) {
 	t.Parallel()
 	upstream := httptest.NewServer(http.NotFoundHandler())
@@ -235,18 +287,9 @@ func TestKeysAreNotLogged(t *testing.T) {
 		"--bind", "127.0.0.1", "--port", "0", "--log-level", "debug",
 		"-u", upstream.URL, "-k", "sk-upstream", "--client-keys", "sk-client",
 	}}.start(t)
-	for _, key := range []string{"sk-client", "sk-wrong"} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, proxy.url+"/v1/embeddings", strings.NewReader(`{"input":["a"]}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+key)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := resp.Body.Close(); err != nil {
-			t.Fatal(err)
+	for key, want := range map[string]int{"sk-client": http.StatusNotFound, "sk-wrong": http.StatusUnauthorized} {
+		if got := postWithKey(t, proxy.url, key); got != want {
+			t.Errorf("with the key %s the status is %d, want %d", key, got, want)
 		}
 	}
 	if code := proxy.stop(t, syscall.SIGTERM); code != 0 {
@@ -293,6 +336,31 @@ func listenAndClose(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return ln.Addr().String()
+}
+
+func TestOverlap(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		a, b string
+		want bool
+	}{
+		"the same address":                       {"127.0.0.1:80", "127.0.0.1:80", true},
+		"a name of the same address":             {"127.0.0.1:80", "localhost:80", true},
+		"all addresses and one of them":          {":80", "127.0.0.1:80", true},
+		"one address and all":                    {"127.0.0.1:80", "0.0.0.0:80", true},
+		"all IPv6 addresses and one of IPv4":     {"[::]:80", "127.0.0.1:80", true},
+		"another port":                           {":80", ":81", false},
+		"another address":                        {"127.0.0.1:80", "127.0.0.2:80", false},
+		"ports that the system chooses":          {"127.0.0.1:0", "127.0.0.1:0", false},
+		"a port that is chosen and one that not": {"127.0.0.1:0", "127.0.0.1:80", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got, err := overlap(test.a, test.b); err != nil || got != test.want {
+				t.Errorf("overlap(%q, %q) = %t, %v, want %t", test.a, test.b, got, err, test.want)
+			}
+		})
+	}
 }
 
 // Caddy sets SO_REUSEPORT, with which a second proxy would share the port.

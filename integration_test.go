@@ -281,7 +281,7 @@ func TestThreeTypingErrors(t *testing.T) {
 			if code == 0 || !strings.Contains(stderr, test.want) {
 				t.Errorf("exit code %d: %s", code, stderr)
 			}
-			if name != "a range" && !strings.Contains(stderr, "Caddyfile:4") {
+			if !strings.Contains(stderr, "Caddyfile:4") {
 				t.Errorf("the line is not named: %s", stderr)
 			}
 		})

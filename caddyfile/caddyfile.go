@@ -1,7 +1,8 @@
 // Package caddyfile turns the directive performance_proxy of a Caddyfile into
 // a [handler.Handler]. It checks the number of arguments, their types,
-// duplicates and unknown names; ranges are checked when the handler is
-// provisioned, so that they hold for JSON too.
+// duplicates and unknown names itself; ranges and the like are the rules of
+// [handler.Handler.Check], which hold for JSON too: they are checked after every
+// line, so that the error names it.
 //
 //	performance_proxy [<matcher>] [<target>...] {
 //		to                         <target>...
@@ -36,7 +37,7 @@
 //
 // The subdirectives to, client_keys, allowed_targets, no_split and
 // deny_preferences may stand several times, their values add up; every other
-// one may stand once.
+// one may stand once. There is one target in all.
 package caddyfile
 
 import (
@@ -63,6 +64,9 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 			return nil, d.Errf("performance_proxy: %v", err)
 		}
 		proxy.To = targets
+		if err := proxy.Check(); err != nil {
+			return nil, d.Errf("performance_proxy: %w", err)
+		}
 	}
 	seen := make(map[string]position)
 	for d.NextBlock(0) {
@@ -93,7 +97,19 @@ func parseSubdirective(d *caddyfile.Dispenser, h *handler.Handler, seen map[stri
 		return d.Errf("%s is already set at %s", name, first)
 	}
 	seen[name] = position{d.File(), d.Line()}
-	return sub.parse(d, h)
+	if err := sub.parse(d, h); err != nil {
+		return err
+	}
+	return check(d, h)
+}
+
+// check returns the first fault of what was read until now, with the line at d:
+// the lines before it had none.
+func check(d *caddyfile.Dispenser, h *handler.Handler) error {
+	if err := h.Check(); err != nil {
+		return d.Errf("%w", err)
+	}
+	return nil
 }
 
 // argsOnly returns the arguments of the name at d and fails when a block opens

@@ -31,6 +31,9 @@ func parseCap(d *caddyfile.Dispenser, h *handler.Handler) error {
 			h.Cap = make(map[string]float64)
 		}
 		h.Cap[name] = limit
+		if err := check(d, h); err != nil {
+			return err
+		}
 	}
 	if len(h.Cap) == 0 {
 		return d.Errf(`cap: expected a block with at least one line "<preference> <max>"`)

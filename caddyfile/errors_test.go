@@ -98,11 +98,11 @@ func TestAdaptErrors(t *testing.T) {
 		},
 		"a duration without a unit": {
 			body: "dial_timeout 5",
-			want: `dial_timeout: expected a duration longer than zero, such as 5s, got "5", at Caddyfile:3`,
+			want: `dial_timeout: expected a duration of at least 1ms, such as 5s, got "5", at Caddyfile:3`,
 		},
 		"a duration of zero, which would mean the default": {
 			body: "dial_timeout 0s",
-			want: `dial_timeout: expected a duration longer than zero, such as 5s, got "0s", at Caddyfile:3`,
+			want: `dial_timeout: expected a duration of at least 1ms, such as 5s, got "0s", at Caddyfile:3`,
 		},
 		"a size with an unknown unit": {
 			body: "max_memory 1Gigabyte",
@@ -168,6 +168,74 @@ func TestAdaptErrors(t *testing.T) {
 			body: "deny_preferences",
 			want: `deny_preferences: expected at least one argument (the name of a preference), at Caddyfile:3`,
 		},
+		"a number under its range": {
+			body: "batch_size 0",
+			want: `batch_size: must be an integer from 1 to 1024, is 0, at Caddyfile:3`,
+		},
+		"a number over its range in a later line": {
+			body: "timeout_s 30\n\t\tmax_retries 7",
+			want: `max_retries: must be an integer from 0 to 6, is 7, at Caddyfile:4`,
+		},
+		"a hedge delay under its range": {
+			body: "hedge_delay 0.01",
+			want: `hedge_delay: must be a number from 0.045 to 3599.955, or "auto", is 0.01, at Caddyfile:3`,
+		},
+		"a status that is no error": {
+			body: "non_retryable_status_codes 500 200",
+			want: `non_retryable_status_codes: each must be from 400 to 599, one is 200, at Caddyfile:3`,
+		},
+		"two settings that contradict each other": {
+			body: "timeout_s 30\n\t\tbatch_size 8\n\t\ttotal_timeout_s 20\n\t\tmax_retries 1",
+			want: `total_timeout_s: must be at least timeout_s, 30, is 20, at Caddyfile:5`,
+		},
+		"two settings that contradict each other, the other way around": {
+			body: "total_timeout_s 20\n\t\ttimeout_s 30",
+			want: `total_timeout_s: must be at least timeout_s, 30, is 20, at Caddyfile:4`,
+		},
+		"many small batches": {
+			body: "max_concurrent_requests 600\n\t\tbatch_size 8",
+			want: `max_concurrent_requests: must be at most 512 with a batch_size under 16, is 600 with 8, at Caddyfile:4`,
+		},
+		"an unknown HTTP version": {
+			body: "http_version 3",
+			want: `http_version: expected 1, 2 or h2c, not "3", at Caddyfile:3`,
+		},
+		"an unknown shape of answers": {
+			body: "response_format array",
+			want: `response_format: must be "object", is "array", at Caddyfile:3`,
+		},
+		"an unknown mode of answers": {
+			body: "response_mode sse",
+			want: `response_mode: must be "stream", is "sse", at Caddyfile:3`,
+		},
+		"a duration under the least": {
+			body: "dial_timeout 5us",
+			want: `dial_timeout: must be a duration of at least 1ms such as "5s", is 5µs (a number in JSON is nanoseconds), at Caddyfile:3`,
+		},
+		"a cap over its range": {
+			body: "cap {\n\t\t\ttimeout_s 60\n\t\t\tbatch_size 5000\n\t\t}",
+			want: `cap: batch_size: must be an integer from 1 to 1024, is 5000, at Caddyfile:5`,
+		},
+		"a cap of an integer that is a fraction": {
+			body: "cap {\n\t\t\tbatch_size 1.5\n\t\t}",
+			want: `cap: batch_size: must be an integer from 1 to 1024, at Caddyfile:4`,
+		},
+		"a target beside that of the directive": {
+			body: "to https://other.example.com",
+			want: `to: expected one target, not 2, at Caddyfile:3`,
+		},
+		"an unknown word for the targets of callers": {
+			body: "allowed_targets any",
+			want: `allowed_targets: "any" must begin with http://, https:// or h2c://, at Caddyfile:3`,
+		},
+		"a bad target of callers among good ones": {
+			body: "allowed_targets https://a.example.com {env.TARGET}\n\t\tallowed_targets https://b.example.com https://c:http",
+			want: `allowed_targets: "https://c:http" must have`,
+		},
+		"none beside another target of callers": {
+			body: "allowed_targets https://a.example.com\n\t\tallowed_targets none",
+			want: `allowed_targets: "none" must be the only value, at Caddyfile:4`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -183,12 +251,29 @@ func TestAdaptErrors(t *testing.T) {
 	}
 }
 
-func TestAdaptErrorOfEmptyTarget(t *testing.T) {
+func TestAdaptErrorsOfTheTarget(t *testing.T) {
 	t.Parallel()
-	_, err := adapt(t, ":8080 {\n\tperformance_proxy \"\"\n}\n")
-	want := `performance_proxy: expected a target such as https://host[:port], got an empty value, at Caddyfile:2`
-	if err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("got the error %v, want %s", err, want)
+	for name, test := range map[string]struct{ args, want string }{
+		"an empty value":      {`""`, `expected a target such as https://host[:port], got an empty value`},
+		"no scheme":           {`localhost:8081`, `to: "localhost:8081" must begin with http://, https:// or h2c://`},
+		"an address alone":    {`127.0.0.1:8081`, `to: "127.0.0.1:8081" must begin with http://, https:// or h2c://`},
+		"another scheme":      {`ftp://model.example.com`, `to: "ftp://model.example.com" must begin with http://, https:// or h2c://`},
+		"two targets":         {`https://a.example.com https://b.example.com`, `to: expected one target, not 2`},
+		"a password":          {`https://user:hush@model.example.com`, `to: a target must not hold a user name or password`},
+		"a password alone":    {`user:hush@model.example.com`, `to: a target must begin with http://, https:// or h2c://`},
+		"a port out of range": {`https://model.example.com:65536`, `to: "https://model.example.com:65536" must have a port from 1 to 65535`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := adapt(t, ":8080 {\n\tperformance_proxy "+test.args+" {\n\t\tbatch_size 8\n\t}\n}\n")
+			want := "performance_proxy: " + test.want + ", at Caddyfile:2"
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Fatalf("got the error %v, want %s", err, want)
+			}
+			if strings.Contains(err.Error(), "hush") {
+				t.Errorf("the error holds a password: %v", err)
+			}
+		})
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 func FuzzParse(f *testing.F) {
 	for _, body := range []string{
 		"",
-		"to https://a https://b\n\tapi_key {env.KEY}\n\tclient_keys any",
+		"to https://{env.HOST}\n\tallowed_targets https://a https://*.b\n\tapi_key {env.KEY}\n\tclient_keys any",
 		"batch_size 8\n\tbatch_size 9",
 		"timeout_s 1e400\n",
 		"hedge_delay auto\n\thedge_budget_pct NaN",

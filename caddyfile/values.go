@@ -39,7 +39,7 @@ var (
 	secondsOrAuto = kind[handler.HedgeDelay]{expected: "a number of seconds such as 0.5, or auto", parse: parseHedgeDelay}
 
 	size     = kind[int64]{expected: "a size of at least one byte, such as 64MiB", parse: parseSize}
-	duration = kind[caddy.Duration]{expected: "a duration longer than zero, such as 5s", parse: parseDuration}
+	duration = kind[caddy.Duration]{expected: "a duration of at least 1ms, such as 5s", parse: parseDuration}
 )
 
 // errMismatch says that a value is not of its kind; the kind says what was

@@ -150,7 +150,7 @@ func parseClientKeyList(text string) ([]keyDigest, error) {
 		digests = append(digests, digest)
 	}
 	if len(digests) == 0 {
-		return nil, errors.New("it holds no key, all is empty")
+		return nil, errors.New("it holds no key")
 	}
 	return digests, nil
 }

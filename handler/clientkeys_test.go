@@ -16,6 +16,7 @@ func TestClientKeys(t *testing.T) {
 	path := filepath.Join(dir, "keys")
 	writeKeyFile(t, path, "# staff\n\n  file-1  \r\n\t# indented comment\nfile-2#not-a-comment\nfile-3", 0)
 	t.Setenv("TEST_CLIENT_KEY", "env-1")
+	t.Setenv("TEST_CLIENT_KEY_LIST", " list-1, list-2,,/list/3 ,\n")
 
 	tests := map[string]struct {
 		values  []string
@@ -32,6 +33,26 @@ func TestClientKeys(t *testing.T) {
 			values:  []string{"{env.TEST_CLIENT_KEY}"},
 			accepts: []string{"env-1"},
 			refuses: []string{"", "{env.TEST_CLIENT_KEY}", "env-2"},
+		},
+		"a variable holds several keys": {
+			values:  []string{"text-1", "{env.TEST_CLIENT_KEY_LIST}"},
+			accepts: []string{"text-1", "list-1", "list-2", "/list/3"},
+			refuses: []string{"", "list-1, list-2", " list-2", ","},
+		},
+		"a variable within text is a part of one key": {
+			values:  []string{"a-{env.TEST_CLIENT_KEY}"},
+			accepts: []string{"a-env-1"},
+			refuses: []string{"env-1", "a-"},
+		},
+		"a comma in text is a part of the key": {
+			values:  []string{"text-1,text-2"},
+			accepts: []string{"text-1,text-2"},
+			refuses: []string{"text-1", "text-2"},
+		},
+		"words that begin or end like any": {
+			values:  []string{"anyone", "many", "none-1"},
+			accepts: []string{"anyone", "many", "none-1"},
+			refuses: []string{"", "any", "none"},
 		},
 		"a file holds one key a line": {
 			values:  []string{"{file." + path + "}"},
@@ -90,6 +111,9 @@ func TestNewClientKeysRefuses(t *testing.T) {
 		return path
 	}
 	t.Setenv("TEST_CLIENT_KEYS_ANY", "any")
+	t.Setenv("TEST_CLIENT_KEYS_ANY_TOO", "hush,any")
+	t.Setenv("TEST_CLIENT_KEYS_COMMAS", " , ,")
+	t.Setenv("TEST_CLIENT_KEYS_WORDS", "hush,hush hush")
 	tests := map[string]struct {
 		values []string
 		names  string
@@ -100,6 +124,17 @@ func TestNewClientKeysRefuses(t *testing.T) {
 		"any after a key":                   {[]string{"hush", "any"}, `"any"`},
 		"any twice":                         {[]string{"any", "any"}, `"any"`},
 		"any out of a variable":             {[]string{"{env.TEST_CLIENT_KEYS_ANY}"}, `"any"`},
+		"any in a list out of a variable":   {[]string{"{env.TEST_CLIENT_KEYS_ANY_TOO}"}, `"any"`},
+		"a variable of commas":              {[]string{"{env.TEST_CLIENT_KEYS_COMMAS}"}, "TEST_CLIENT_KEYS_COMMAS: it holds no key"},
+		"a variable with white space":       {[]string{"{env.TEST_CLIENT_KEYS_WORDS}"}, "TEST_CLIENT_KEYS_WORDS: the key holds white space"},
+		"any with a capital":                {[]string{"Any"}, `"Any" is no key`},
+		"any in capitals":                   {[]string{"ANY"}, `"ANY" is no key`},
+		"any with white space around it":    {[]string{" any "}, `"any" is no key`},
+		"none":                              {[]string{"none"}, `"none" is no key`},
+		"none with a capital after a key":   {[]string{"hush", "None"}, `"None" is no key`},
+		"none out of a file":                {[]string{file("none", "none\n")}, `line 1: "none" is no key`},
+		"a path below the directory":        {[]string{"./hush"}, "must be absolute"},
+		"a path below the home directory":   {[]string{"hush", "~/hush"}, "must be absolute"},
 		"any out of a file":                 {[]string{file("any", "any\n")}, `"any"`},
 		"white space in text":               {[]string{"hush hush"}, "white space"},
 		"an unset variable":                 {[]string{"hush", "{env.TEST_CLIENT_KEYS_UNSET}"}, "TEST_CLIENT_KEYS_UNSET"},

@@ -17,6 +17,7 @@ func TestNewKeySource(t *testing.T) {
 	t.Setenv("TEST_API_KEY", "env-key")
 	t.Setenv("TEST_API_KEY_SPACED", " env-key\n")
 	t.Setenv("TEST_API_KEY_SLASH", "/env/key")
+	t.Setenv("TEST_API_KEY_DOT", "./env/key")
 	t.Setenv("TEST_API_KEY_DIR", dir)
 
 	tests := map[string]struct{ value, want string }{
@@ -28,6 +29,8 @@ func TestNewKeySource(t *testing.T) {
 		"a variable is trimmed":                           {"{env.TEST_API_KEY_SPACED}", "env-key"},
 		"a variable within text":                          {"a-{env.TEST_API_KEY}-b", "a-env-key-b"},
 		"what a variable holds is never a path":           {"{env.TEST_API_KEY_SLASH}", "/env/key"},
+		"what a variable holds is no relative path":       {"{env.TEST_API_KEY_DOT}", "./env/key"},
+		"dots without a slash begin a text key":           {"..text", "..text"},
 		"a file as a placeholder, trimmed":                {"{file." + path + "}", "file-key"},
 		"a path, trimmed":                                 {path, "file-key"},
 		"a path with a dollar sign before it, as in sh":   {"$" + path, "file-key"},
@@ -93,7 +96,10 @@ func TestNewKeySourceRefuses(t *testing.T) {
 		"an empty file":                            {empty, empty},
 		"a file of white space":                    {blank, blank},
 		"a file of two words":                      {words, words},
-		"a file of two lines":                      {"{file." + lines + "}", lines},
+		"a file of two lines":                      {"{file." + lines + "}", lines + ": it holds more than one line"},
+		"a path below the directory":               {"./hush", "must be absolute"},
+		"a path above the directory":               {"../hush", "must be absolute"},
+		"a path below the home directory":          {"~/hush", "must be absolute"},
 		"a file that is too large":                 {large, "8192 bytes"},
 		"a directory":                              {dir, dir},
 	}

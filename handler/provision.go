@@ -1,10 +1,8 @@
 package handler
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -13,10 +11,8 @@ import (
 	"github.com/basetenlabs/caddy-performance-proxy/engine"
 )
 
-// The defaults of the operator's settings.
+// The defaults of the sizes that the engine has none for.
 const (
-	defaultHTTPVersion    = "2"
-	defaultDialTimeout    = 5 * time.Second
 	defaultMaxRequestBody = 64 << 20
 	defaultMaxMemory      = 1 << 30
 )
@@ -41,11 +37,14 @@ type parts struct {
 // Provision checks the configuration and makes the handler ready. It connects
 // to nothing.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	if err := h.Check(); err != nil {
+		return err
+	}
 	h.setDefaults()
 	repl := caddy.NewReplacer()
 	p := &parts{logger: ctx.Logger(), settings: &h.Settings, retries: engine.NewRetryBucket()}
 	for _, provision := range []func(*parts, *caddy.Replacer) error{
-		h.provisionSettings, h.provisionTargets, h.provisionKeys, h.provisionLimits, h.provisionTransports,
+		h.provisionPolicy, h.provisionTargets, h.provisionKeys, h.provisionEngine, h.provisionTransports,
 	} {
 		if err := provision(p, repl); err != nil {
 			return err
@@ -67,10 +66,10 @@ func (h *Handler) Cleanup() error {
 
 func (h *Handler) setDefaults() {
 	if h.HTTPVersion == "" {
-		h.HTTPVersion = defaultHTTPVersion
+		h.HTTPVersion = engine.HTTPVersion2
 	}
 	if h.DialTimeout == 0 {
-		h.DialTimeout = caddy.Duration(defaultDialTimeout)
+		h.DialTimeout = caddy.Duration(engine.DefaultDialTimeout)
 	}
 	if h.MaxRequestBody == 0 {
 		h.MaxRequestBody = defaultMaxRequestBody
@@ -83,45 +82,16 @@ func (h *Handler) setDefaults() {
 	}
 }
 
-func (h *Handler) provisionSettings(p *parts, _ *caddy.Replacer) error {
-	if err := h.Settings.validate(""); err != nil {
-		return err
-	}
+func (h *Handler) provisionPolicy(p *parts, _ *caddy.Replacer) error {
 	var err error
 	p.policy, err = newPolicy(h.Cap, h.DenyPreferences)
 	return err
 }
 
 func (h *Handler) provisionTargets(p *parts, repl *caddy.Replacer) error {
-	if len(h.To) > 1 {
-		return fmt.Errorf("to: expected one target, not %d", len(h.To))
-	}
-	p.targets = &targets{}
-	for _, value := range h.To {
-		u, err := provisionTarget(repl, value)
-		if err != nil {
-			return fmt.Errorf("to: %w", err)
-		}
-		p.targets.configured = append(p.targets.configured, u)
-	}
-	allowed := make([]string, len(h.AllowedTargets))
-	for i, value := range h.AllowedTargets {
-		var err error
-		if allowed[i], err = repl.ReplaceOrErr(value, true, true); err != nil {
-			return fmt.Errorf("%s: %w", settingAllowedTargets, err)
-		}
-	}
 	var err error
-	p.targets.allowed, err = newAllowedTargets(allowed)
+	p.targets, err = h.parseTargets(repl)
 	return err
-}
-
-func provisionTarget(repl *caddy.Replacer, value string) (*url.URL, error) {
-	text, err := repl.ReplaceOrErr(value, true, true)
-	if err != nil {
-		return nil, err
-	}
-	return parseTarget(text)
 }
 
 func (h *Handler) provisionKeys(p *parts, repl *caddy.Replacer) error {
@@ -138,24 +108,7 @@ func (h *Handler) provisionKeys(p *parts, repl *caddy.Replacer) error {
 	return err
 }
 
-func (h *Handler) provisionLimits(p *parts, _ *caddy.Replacer) error {
-	for _, limit := range []struct {
-		name  string
-		value int64
-	}{
-		{"max_request_body", h.MaxRequestBody},
-		{"max_response_body", h.MaxResponseBody},
-		{"max_memory", h.MaxMemory},
-	} {
-		if limit.value < 0 {
-			return fmt.Errorf("%s: expected a number of bytes over 0, not %d", limit.name, limit.value)
-		}
-	}
-	for _, model := range h.NoSplit {
-		if model == "" {
-			return errors.New("no_split: expected the name of a model, not an empty string")
-		}
-	}
+func (h *Handler) provisionEngine(p *parts, _ *caddy.Replacer) error {
 	memory := engine.NewMemory(h.MaxMemory)
 	p.body = bodyReader{max: h.MaxRequestBody, memory: memory}
 	p.engine = engine.New(engine.Options{MaxResponseBody: h.MaxResponseBody, Memory: memory, NoSplit: h.NoSplit})
@@ -163,9 +116,6 @@ func (h *Handler) provisionLimits(p *parts, _ *caddy.Replacer) error {
 }
 
 func (h *Handler) provisionTransports(p *parts, _ *caddy.Replacer) error {
-	if h.DialTimeout < 0 {
-		return fmt.Errorf("dial_timeout: expected a duration over 0, not %v", time.Duration(h.DialTimeout))
-	}
 	options := engine.TransportOptions{
 		HTTPVersion: h.HTTPVersion,
 		DialTimeout: time.Duration(h.DialTimeout),

@@ -264,7 +264,7 @@ func TestSettingsGiveWay(t *testing.T) {
 			if test.caller != "" {
 				caller = settingsOf(t, test.caller)
 			}
-			if err := operator.validate(""); err != nil {
+			if err := operator.validate(); err != nil {
 				t.Fatalf("the operator's settings: %v", err)
 			}
 			got, err := resolve(operator, caller, p)

@@ -2,7 +2,6 @@ package handler
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -23,7 +22,7 @@ type Settings struct {
 	MaxCharsPerRequest *int `json:"max_chars_per_request,omitempty"`
 
 	// The largest number of tokens in a batch, counted with the tokenizer of the
-	// model. Range 1 to 10000000. Default: none.
+	// model. Range 1 to 10000000. Default: none. Checked, but not in force yet.
 	MaxTokensPerRequest *int `json:"max_tokens_per_request,omitempty"`
 
 	// The time for one attempt of one batch in seconds. Range 0.1 to 3600.
@@ -36,11 +35,12 @@ type Settings struct {
 
 	// The seconds after which a second copy of a slow batch is sent, or `"auto"`
 	// for the 95th percentile of the endpoint's recent latency. Range 0.045 to
-	// `timeout_s` - 0.045. Default: none, no copies.
+	// `timeout_s` - 0.045. Default: none, no copies. Checked, but not in force
+	// yet.
 	HedgeDelay *HedgeDelay `json:"hedge_delay,omitempty"`
 
 	// How many copies of slow batches may be sent, in parts of the number of
-	// batches. Range 0 (none) to 3. Default: 0.1.
+	// batches. Range 0 (none) to 3. Default: 0.1. Checked, but not in force yet.
 	HedgeBudgetPct *float64 `json:"hedge_budget_pct,omitempty"`
 
 	// How many retries may be made after timeouts, network errors and broken
@@ -59,11 +59,11 @@ type Settings struct {
 	NonRetryableStatusCodes []int `json:"non_retryable_status_codes,omitempty"`
 
 	// The shape of answers that are arrays: `object` wraps them into an object
-	// with metadata. Default: they stay arrays.
+	// with metadata. Default: they stay arrays. Checked, but not in force yet.
 	ResponseFormat *string `json:"response_format,omitempty"`
 
 	// How the answer is written: `stream` writes batches as soon as they are
-	// complete. Default: the whole answer at once.
+	// complete. Default: the whole answer at once. Checked, but not in force yet.
 	ResponseMode *string `json:"response_mode,omitempty"`
 }
 
@@ -97,7 +97,7 @@ func (d *HedgeDelay) UnmarshalJSON(data []byte) error {
 			return nil
 		}
 	}
-	return errors.New(`hedge_delay must be a number of seconds or "auto"`)
+	return &settingError{name: "hedge_delay", message: fmt.Sprintf("must be a number of seconds or %q", hedgeAuto)}
 }
 
 // hedgeAuto is the value of hedge_delay that follows the endpoint's latency.
@@ -223,17 +223,14 @@ func formatNumber(v float64) string {
 }
 
 // validate checks the operator's settings, each against its range and those
-// against each other that bind each other. The error is prefix followed by the
-// name of the setting and what it takes.
-func (s *Settings) validate(prefix string) error {
-	err := s.checkRanges()
-	if err == nil {
-		_, err = resolve(s, nil, nil)
+// against each other that bind each other. The error is the name of the setting
+// and what it takes.
+func (s *Settings) validate() error {
+	if err := s.checkRanges(); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("%s%w", prefix, err)
-	}
-	return nil
+	_, err := resolve(s, nil, nil)
+	return err
 }
 
 // checkRanges checks each setting for itself.
@@ -252,11 +249,16 @@ func (s *Settings) checkRanges() error {
 			}
 		}
 	}
-	if s.ResponseFormat != nil && *s.ResponseFormat != formatObject {
-		return &settingError{name: "response_format", message: fmt.Sprintf("must be %q", formatObject)}
+	if err := checkWord("response_format", s.ResponseFormat, formatObject); err != nil {
+		return err
 	}
-	if s.ResponseMode != nil && *s.ResponseMode != modeStream {
-		return &settingError{name: "response_mode", message: fmt.Sprintf("must be %q", modeStream)}
+	return checkWord("response_mode", s.ResponseMode, modeStream)
+}
+
+// checkWord checks a setting that has only one value.
+func checkWord(name string, value *string, expected string) error {
+	if value == nil || *value == expected {
+		return nil
 	}
-	return nil
+	return &settingError{name: name, message: fmt.Sprintf("must be %q, is %q", expected, *value)}
 }

@@ -41,8 +41,9 @@ func TestHedgeDelayJSON(t *testing.T) {
 		}
 	}
 	for _, text := range []string{`"0.5"`, `"AUTO"`, `""`, `true`, `[]`, `{}`, `{"Auto":true}`, `1e999`} {
-		if err := json.Unmarshal([]byte(text), new(HedgeDelay)); err == nil {
-			t.Errorf("%s is read as a hedge delay, want an error", text)
+		err := json.Unmarshal([]byte(text), new(HedgeDelay))
+		if want := `hedge_delay: must be a number of seconds or "auto"`; err == nil || text != `1e999` && err.Error() != want {
+			t.Errorf("%s is read as a hedge delay with the error %v, want %s", text, err, want)
 		}
 	}
 }
@@ -131,8 +132,8 @@ func TestValidate(t *testing.T) {
 		"too long a backoff":                 {`{"initial_backoff_ms":45001}`, []string{"initial_backoff_ms", "from 50 to 45000"}},
 		"a status that is no error":          {`{"non_retryable_status_codes":[429,399]}`, []string{"non_retryable_status_codes", "from 400 to 599", "399"}},
 		"a status that is none":              {`{"non_retryable_status_codes":[600]}`, []string{"non_retryable_status_codes", "from 400 to 599"}},
-		"an unknown format":                  {`{"response_format":"array"}`, []string{"response_format", `"object"`}},
-		"an unknown mode":                    {`{"response_mode":""}`, []string{"response_mode", `"stream"`}},
+		"an unknown format":                  {`{"response_format":"array"}`, []string{"response_format", `must be "object", is "array"`}},
+		"an unknown mode":                    {`{"response_mode":""}`, []string{"response_mode", `must be "stream", is ""`}},
 		"a total timeout under the timeout":  {`{"timeout_s":30,"total_timeout_s":29.9}`, []string{"total_timeout_s", "at least timeout_s, 30, is 29.9"}},
 		"a hedge delay close to the timeout": {`{"timeout_s":1,"hedge_delay":0.956}`, []string{"hedge_delay", "timeout_s - 0.045, which is 0.955, is 0.956"}},
 		"a hedge delay close to the total":   {`{"total_timeout_s":1,"hedge_delay":0.956}`, []string{"hedge_delay", "total_timeout_s - 0.045, which is 0.955"}},
@@ -144,14 +145,14 @@ func TestValidate(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := settingsOf(t, test.settings).validate("upstream: ")
+			err := settingsOf(t, test.settings).validate()
 			if len(test.names) == 0 {
 				if err != nil {
 					t.Fatal(err)
 				}
 				return
 			}
-			if err == nil || !strings.HasPrefix(err.Error(), "upstream: "+test.names[0]+": ") {
+			if err == nil || !strings.HasPrefix(err.Error(), test.names[0]+": ") {
 				t.Fatalf("validate: %v, want an error for %s", err, test.names[0])
 			}
 			for _, want := range test.names[1:] {
@@ -174,7 +175,7 @@ func TestValidateRefusesWhatIsNoNumber(t *testing.T) {
 		for _, v := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 			s := new(Settings)
 			n.set(s, v)
-			if err := s.validate(""); err == nil || !strings.HasPrefix(err.Error(), n.name+": ") {
+			if err := s.validate(); err == nil || !strings.HasPrefix(err.Error(), n.name+": ") {
 				t.Errorf("%s set to %v: %v, want an error", n.name, v, err)
 			}
 		}

@@ -46,12 +46,12 @@ func newAnswer(c *Call, results []result) *Answer {
 	return a
 }
 
-// foreign makes a reply that is passed on as it is the content.
+// foreign makes a reply that is passed on as it is the content. The header of
+// vLLM says how its octets are to be read.
 func (a *Answer) foreign(r *result) {
 	a.ContentType = r.header.Get("Content-Type")
-	a.Header = r.header.Clone()
-	for _, name := range []string{"Content-Type", "Content-Length", "Content-Encoding", "Date"} {
-		a.Header.Del(name)
+	if metadata := r.header.Values("Metadata"); len(metadata) > 0 {
+		a.Header = http.Header{"Metadata": metadata}
 	}
 	a.append(r.foreign)
 }

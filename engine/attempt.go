@@ -76,41 +76,60 @@ func (e *Engine) attempt(ctx context.Context, endpoint *Endpoint, call *Call, id
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, &TimeoutError{Limit: attemptLimit, After: timeout})
 	defer cancel()
 	res, err := e.exchange(ctx, endpoint, call, id)
-	if err != nil && ctx.Err() != nil && !errors.Is(err, ErrOverloaded) {
-		// Whatever broke, it broke because the time was over or the work was
-		// called off.
-		return result{}, context.Cause(ctx)
+	if err == nil || ctx.Err() == nil || errors.Is(err, ErrOverloaded) {
+		return res, err
 	}
-	return res, err
+	if _, ok := errors.AsType[*StatusError](err); ok {
+		// The upstream had said what is wrong when the time was over.
+		return result{}, err
+	}
+	// Whatever broke, it broke because the time was over or the work was called
+	// off.
+	return result{}, context.Cause(ctx)
 }
 
 // exchange sends a batch and reads the reply.
 func (e *Engine) exchange(ctx context.Context, endpoint *Endpoint, call *Call, id attemptID) (result, error) {
 	resp, err := endpoint.Transport.RoundTrip(call.upstreamRequest(ctx, endpoint, id))
 	if err != nil {
-		return result{}, &NetworkError{Err: err}
+		return result{}, newNetworkError(err, endpoint.Authorization)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	limits := replyLimits{MaxBody: e.maxResponseBody, Memory: e.memory}
 	switch {
+	case resp.StatusCode < 200:
+		// The body of a connection that changed its protocol has no end.
+		return result{}, newReplyError(resp, "it changes the protocol", nil, endpoint.Authorization)
 	case isRedirect(resp.StatusCode):
-		return result{}, &ReplyError{Status: resp.StatusCode, Reason: "it is a redirect, which is not followed"}
-	case resp.StatusCode < 200 || resp.StatusCode >= 300:
+		return result{}, newReplyError(resp, "it is a redirect, which is not followed", nil, endpoint.Authorization)
+	case resp.StatusCode >= 300:
 		return result{}, newStatusError(resp, readErrorBody(resp, limits), endpoint.Authorization)
 	}
+	res, err := e.readResult(call, id.batch, resp, endpoint.Authorization, limits)
+	if reply, ok := errors.AsType[*ReplyError](err); ok {
+		return result{}, newReplyError(resp, reply.Reason, reply.Err, endpoint.Authorization)
+	}
+	return res, err
+}
+
+// readResult reads a reply and makes a result of it.
+func (e *Engine) readResult(call *Call, batch int, resp *http.Response, authorization string, limits replyLimits) (result, error) {
 	body, err := readReply(resp, limits)
 	if err != nil {
 		return result{}, err
 	}
-	res, err := e.result(call, id.batch, endToEnd(resp.Header, endpoint.Authorization), body)
-	if err != nil {
-		body.release()
-		if errors.Is(err, ErrOverloaded) {
-			return result{}, err
+	res, err := e.result(call, batch, endToEnd(resp.Header, authorization), body)
+	if err == nil {
+		if err = res.keep(e.memory); err == nil {
+			return res, nil
 		}
-		return result{}, &ReplyError{Status: resp.StatusCode, Reason: err.Error()}
+		res.release()
 	}
-	return res, nil
+	body.release()
+	if errors.Is(err, ErrOverloaded) {
+		return result{}, err
+	}
+	return result{}, &ReplyError{Reason: err.Error()}
 }
 
 // upstreamRequest makes the HTTP request of an attempt.

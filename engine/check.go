@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -37,11 +38,12 @@ type vector struct {
 
 // newChecks returns the checks of a call whose form is known.
 func newChecks(c *Call) *checks {
-	dtype := c.op.member(&c.doc, "embed_dtype")
+	dtype := c.op.member(&c.doc, "embed_dtype").Value
 	return &checks{
-		op:       c.op,
-		vectors:  c.op.results.vectorRequired && c.asked.form != formForeign,
-		float32s: dtype.Value.Kind == jsonspan.None,
+		op:      c.op,
+		vectors: c.op.results.vectorRequired && c.asked.form != formForeign,
+		float32s: dtype.Kind == jsonspan.None || dtype.Kind == jsonspan.Null ||
+			dtype.Kind == jsonspan.String && jsonspan.Unquote(c.req.Body, dtype) == "float32",
 	}
 }
 
@@ -56,9 +58,15 @@ func (c *checks) check(doc []byte, d *jsonspan.Document, items int) (order []int
 	if len(d.Entries) != items && items != itemsUnknown {
 		return nil, fmt.Errorf("it has %d results for %d items", len(d.Entries), items)
 	}
+	if len(d.Entries) == 0 {
+		return nil, errors.New("it has no results")
+	}
 	for i := range d.Entries {
 		if !c.op.results.entries.Has(d.Entries[i].Kind) {
 			return nil, fmt.Errorf("result %d is of the kind %s", i, d.Entries[i].Kind)
+		}
+		if k := c.op.vector(d, i).Kind; c.op.results.vectorRequired && (k == jsonspan.None || k == jsonspan.Null) {
+			return nil, fmt.Errorf("result %d has no vector", i)
 		}
 	}
 	if order, err = c.order(doc, d); err != nil {
@@ -131,8 +139,6 @@ func (c *checks) vector(doc []byte, d *jsonspan.Document) (vector, error) {
 		v := d.Entries[i].Vector
 		this := vector{form: v.Form, size: v.Len}
 		switch v.Form {
-		case jsonspan.NoVector:
-			return vector{}, fmt.Errorf("result %d has no vector", i)
 		case jsonspan.Odd:
 			return vector{}, fmt.Errorf("the vector of result %d is not made of numbers", i)
 		case jsonspan.Sparse:

@@ -32,7 +32,7 @@ func contentCoding(h http.Header) (coding, error) {
 	for _, line := range h["Content-Encoding"] {
 		for name := range strings.SplitSeq(line, ",") {
 			var c coding
-			switch name = strings.ToLower(strings.TrimSpace(name)); name {
+			switch strings.ToLower(strings.TrimSpace(name)) {
 			case "", "identity":
 				continue
 			case "gzip", "x-gzip":
@@ -40,7 +40,7 @@ func contentCoding(h http.Header) (coding, error) {
 			case "zstd":
 				c = codingZstd
 			default:
-				return codingIdentity, fmt.Errorf("unknown content coding %.40q", name)
+				return codingIdentity, fmt.Errorf("unknown content coding %q", strings.TrimSpace(name))
 			}
 			if found != codingIdentity {
 				return codingIdentity, errors.New("several content codings")

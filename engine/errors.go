@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 )
 
@@ -66,6 +67,8 @@ type ReplyError struct {
 	Status int
 	// Reason says what is wrong with it.
 	Reason string
+	// RetryAfter is the reply's Retry-After header, empty when it gave none.
+	RetryAfter string
 	// Err is the underlying error, nil where there is none.
 	Err error
 }
@@ -80,23 +83,51 @@ func (e *ReplyError) Unwrap() error { return e.Err }
 
 // A NetworkError is a connection that could not be made or broke before the
 // head of the reply was there.
-type NetworkError struct{ Err error }
+type NetworkError struct {
+	// Cause says what happened without naming the addresses that Err may name:
+	// they are nobody's business who is not the operator.
+	Cause string
+	Err   error
+}
 
 func (e *NetworkError) Error() string { return "upstream unreachable: " + e.Err.Error() }
 func (e *NetworkError) Unwrap() error { return e.Err }
 
-// Cause says what happened without naming the addresses that Error names: they
-// are nobody's business who is not the operator.
-func (e *NetworkError) Cause() string {
-	if dns, ok := errors.AsType[*net.DNSError](e.Err); ok {
-		return dns.Err
+// newNetworkError makes an error of what the transport says, which may hold what
+// the upstream sent.
+func newNetworkError(err error, authorization string) *NetworkError {
+	cause := err
+	for inner := errors.Unwrap(cause); inner != nil; inner = errors.Unwrap(cause) {
+		cause = inner
 	}
-	err := e.Err
-	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
-		err = inner
+	text := cause.Error()
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		text = dns.Err
 	}
-	return err.Error()
+	s := newSecret(authorization)
+	return &NetworkError{Cause: s.clean(text), Err: &cleanError{text: s.clean(err.Error()), err: err}}
 }
+
+// newReplyError makes an error of what is wrong with a reply, which may hold
+// parts of it.
+func newReplyError(resp *http.Response, reason string, err error, authorization string) *ReplyError {
+	s := newSecret(authorization)
+	e := &ReplyError{Status: resp.StatusCode, Reason: s.clean(reason), RetryAfter: retryAfter(resp.Header)}
+	if err != nil {
+		e.Err = &cleanError{text: s.clean(err.Error()), err: err}
+	}
+	return e
+}
+
+// cleanError is an error with a text in which no key shows, and which is not
+// long.
+type cleanError struct {
+	text string
+	err  error
+}
+
+func (e *cleanError) Error() string { return e.text }
+func (e *cleanError) Unwrap() error { return e.err }
 
 // A TimeoutError is a time limit that passed.
 type TimeoutError struct {

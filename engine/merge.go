@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/basetenlabs/caddy-performance-proxy/engine/jsonspan"
@@ -27,6 +26,9 @@ type result struct {
 	header  http.Header
 	took    time.Duration
 	buffers []*buffer
+	// memory is where kept bytes are reserved for the header and the usage.
+	memory *Memory
+	kept   int64
 }
 
 // envelope is a reply and where its parts stand.
@@ -43,17 +45,38 @@ func (r *result) release() {
 	for _, b := range r.buffers {
 		b.release()
 	}
-	r.buffers = nil
+	r.memory.Release(r.kept)
+	r.buffers, r.kept = nil, 0
 }
+
+// keep reserves the memory for what is kept of a reply beside its results. The
+// header is kept twice: as it came, and in the metadata of the answer.
+func (r *result) keep(m *Memory) error {
+	size := int64(len(r.usage))
+	for name, values := range r.header {
+		size += 2 * int64(len(name))
+		for _, v := range values {
+			size += 2 * int64(len(v))
+		}
+	}
+	if !m.Reserve(size) {
+		return ErrOverloaded
+	}
+	r.memory, r.kept = m, size
+	return nil
+}
+
+// maxUnknownItems bounds the results for a request that does not tell how many
+// items it holds.
+const maxUnknownItems = 1 << 16
 
 // result scans and checks the reply to a batch, which it takes over when it
 // returns no error.
 func (e *Engine) result(call *Call, batch int, header http.Header, body *buffer) (result, error) {
 	res := result{header: header}
 	if kind := mediaType(header); call.asked.form == formForeign && !isJSON(kind) {
-		if strings.HasPrefix(kind, "text/") {
-			// A page or a message, as something in the way would send it.
-			return result{}, fmt.Errorf("it is of the type %s", kind)
+		if kind != "application/octet-stream" || len(body.b) == 0 {
+			return result{}, fmt.Errorf("it is %d bytes of the type %.100q, expected JSON or an octet stream", len(body.b), kind)
 		}
 		res.foreign, res.buffers = body.b, []*buffer{body}
 		return res, nil
@@ -61,7 +84,10 @@ func (e *Engine) result(call *Call, batch int, header http.Header, body *buffer)
 	d := documents.Get().(*jsonspan.Document)
 	defer documents.Put(d)
 	// One more than expected is enough to see that there are too many.
-	d.MaxEntries = max(0, call.expected(batch)+1)
+	d.MaxEntries = call.expected(batch) + 1
+	if call.expected(batch) == itemsUnknown {
+		d.MaxEntries = maxUnknownItems
+	}
 	if err := call.op.reply.Scan(body.b, d); err != nil {
 		return result{}, err
 	}

@@ -20,6 +20,10 @@ type replyLimits struct {
 // seen.
 const firstRead = 32 << 10
 
+// trustedLength is how much of a declared length is reserved before anything of
+// the body was seen: a lie beyond that costs nothing.
+const trustedLength = 4 << 20
+
 // readReply reads the whole body of resp, unpacks it, turns MessagePack into
 // JSON and closes it; the headers of resp then describe what is returned. The
 // caller releases the buffer. A connection whose reply was read to its end
@@ -68,7 +72,7 @@ func readBody(resp *http.Response, limits replyLimits) (*buffer, error) {
 	if declared > limits.MaxBody {
 		return nil, errTooLarge
 	}
-	room := declared
+	room := min(declared, trustedLength)
 	if declared < 0 {
 		room = min(firstRead, limits.MaxBody)
 	}
@@ -76,10 +80,11 @@ func readBody(resp *http.Response, limits replyLimits) (*buffer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if declared < 0 {
-		err = body.fill(resp.Body, limits.MaxBody)
-	} else {
+	if declared == room {
 		err = body.fillExactly(resp.Body, int(declared))
+	} else {
+		// The transport ends the body at the length that was declared.
+		err = body.fill(resp.Body, limits.MaxBody)
 	}
 	if err != nil {
 		body.release()

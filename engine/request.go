@@ -79,25 +79,36 @@ func (e *Engine) Prepare(req *Request) (*Call, error) {
 // prepare is Prepare for a known operation.
 func (e *Engine) prepare(op *Operation, req *Request) (*Call, error) {
 	c := &Call{req: req, op: op, settings: req.Settings.withDefaults()}
-	if limit := e.memory.Limit(); limit > 0 {
-		c.doc.MaxEntries = int(max(1, (limit-e.memory.Used())/entryBytes))
-	}
-	if err := op.request.Scan(req.Body, &c.doc); err != nil {
-		return nil, e.requestError(op, err)
-	}
-	if c.doc.Root.Kind != jsonspan.Object {
-		return nil, &RequestError{Message: "expected the body to be a JSON object, not " + c.doc.Root.Kind.String()}
-	}
-	held := int64(len(c.doc.Entries)) * entryBytes
-	if !e.memory.Reserve(held) {
-		return nil, ErrOverloaded
-	}
+	held := int64(0)
 	c.release = func() { e.memory.Release(held) }
+	c.doc.Reserve = func(entries int) bool {
+		more := int64(entries)*entryBytes - held
+		if !e.memory.Reserve(more) {
+			return false
+		}
+		held += more
+		return true
+	}
+	if err := e.scan(c); err != nil {
+		c.release()
+		return nil, err
+	}
 	if err := e.plan(c); err != nil {
 		c.release()
 		return nil, err
 	}
 	return c, nil
+}
+
+// scan finds the items of the request, within the memory that is left.
+func (e *Engine) scan(c *Call) error {
+	if err := c.op.request.Scan(c.req.Body, &c.doc); err != nil {
+		return e.requestError(c.op, err)
+	}
+	if c.doc.Root.Kind != jsonspan.Object {
+		return &RequestError{Message: "expected the body to be a JSON object, not " + c.doc.Root.Kind.String()}
+	}
+	return nil
 }
 
 // plan judges the request's form and splits it.

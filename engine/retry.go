@@ -103,10 +103,19 @@ func (c *Call) backoff(err error, tried int) time.Duration {
 		bound = min(bound*backoffFactor, maxBackoff)
 	}
 	wait := rand.N(bound + 1)
+	return max(wait, asksToWait(retryAfterOf(err), time.Now()))
+}
+
+// retryAfterOf returns the Retry-After header of the reply that failed, empty
+// when it gave none.
+func retryAfterOf(err error) string {
 	if status, ok := errors.AsType[*StatusError](err); ok {
-		wait = max(wait, asksToWait(status.RetryAfter, time.Now()))
+		return status.RetryAfter
 	}
-	return wait
+	if reply, ok := errors.AsType[*ReplyError](err); ok {
+		return reply.RetryAfter
+	}
+	return ""
 }
 
 // asksToWait reads a Retry-After header, which is a number of seconds or a date

@@ -90,13 +90,17 @@ func TestForeignReplies(t *testing.T) {
 		ok          bool
 	}{
 		"octets come back as they are":      {"application/octet-stream", "\x00\x01{", true},
-		"JSON is checked and has metadata":  {"application/json", `{"data":[{"index":0,"embedding":{"int8":[1]}},{"index":1,"embedding":null}]}`, true},
+		"JSON is checked and has metadata":  {"application/json", `{"data":[{"index":0,"embedding":{"int8":[1]}},{"index":1,"embedding":"x"}]}`, true},
+		"JSON with a vector that is null":   {"application/json", `{"data":[{"index":0,"embedding":[1]},{"index":1,"embedding":null}]}`, false},
+		"JSON with a vector missing":        {"application/json", `{"data":[{"index":0,"embedding":[1]},{"index":1}]}`, false},
+		"no octets":                         {"application/octet-stream", "", false},
+		"events":                            {"text/event-stream", "data: x", false},
 		"JSON with a result missing":        {"application/json", `{"data":[{"index":0,"embedding":[1]}]}`, false},
 		"JSON that is none":                 {"application/json; charset=utf-8", `<html>`, false},
 		"a page":                            {"text/html; charset=utf-8", `<html>login</html>`, false},
 		"a message":                         {"Text/Plain", `ok`, false},
 		"nothing said, and no JSON":         {"", `<html>`, false},
-		"JSON of a vendor":                  {"application/vnd.x+json", `{"data":[{"index":1},{"index":0}]}`, true},
+		"JSON of a vendor":                  {"application/vnd.x+json", `{"data":[{"index":1,"embedding":"b"},{"index":0,"embedding":"a"}]}`, true},
 		"JSON of a vendor with one missing": {"application/vnd.x+json", `{"data":[{"index":1}]}`, false},
 	}
 	for name, test := range tests {

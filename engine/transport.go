@@ -123,7 +123,7 @@ func (o TransportOptions) transport(p http.Protocols) *http.Transport {
 		Protocols:              &p,
 		HTTP2:                  &http.HTTP2Config{MaxReadFrameSize: readFrame, SendPingTimeout: pingAfter},
 		Proxy:                  o.Proxy,
-		DialContext:            dialer.DialContext,
+		DialContext:            keep(dialer.DialContext),
 		TLSClientConfig:        o.TLS.Clone(),
 		TLSHandshakeTimeout:    o.DialTimeout,
 		DisableCompression:     true,
@@ -148,9 +148,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	case req.URL.Scheme == "http" && t.version == HTTPVersionH2C:
 		return t.unencrypted.RoundTrip(req)
 	case req.URL.Scheme == "https" && t.version != HTTPVersion1:
-		return t.negotiated.RoundTrip(req)
+		return settled(t.negotiated, req)
 	}
-	return t.http1.RoundTrip(req)
+	return settled(t.http1, req)
 }
 
 // CloseIdleConnections closes the connections that no request is on. The

@@ -190,6 +190,11 @@ func (s secret) redact(text string) string {
 	return text
 }
 
+// clean returns what may be shown of a text that holds what the upstream sent.
+func (s secret) clean(text string) string {
+	return harmless(s.redact(text), maxErrorMessage)
+}
+
 // redactEnd takes out what there is of the key where a text breaks off.
 func (s secret) redactEnd(text string) string {
 	for n := min(len(s.key), len(text)); n >= minSecret; n-- {

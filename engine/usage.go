@@ -47,7 +47,7 @@ func addUp(dst []byte, parts []part) ([]byte, error) {
 		}
 	}
 	switch first.Kind {
-	case jsonspan.Integer, jsonspan.Number:
+	case jsonspan.Integer, jsonspan.Number, jsonspan.Overflow:
 		return addNumbers(dst, parts)
 	case jsonspan.Object:
 		return addObjects(dst, parts)
@@ -129,7 +129,7 @@ func addArrays(dst []byte, first part, parts []part) ([]byte, error) {
 func addNumbers(dst []byte, parts []part) ([]byte, error) {
 	sum := decimal{}
 	for _, p := range parts {
-		if p.Kind != jsonspan.Integer && p.Kind != jsonspan.Number {
+		if p.Kind != jsonspan.Integer && p.Kind != jsonspan.Number && p.Kind != jsonspan.Overflow {
 			continue
 		}
 		d, err := parseDecimal(string(p.Of(p.doc)))

@@ -75,6 +75,7 @@ func TestBadInputIsRefusedAndNothingIsSent(t *testing.T) {
 		"an unknown preference":                 {goodBody, []string{pref, `{"batchsize":5}`}, 400, []string{"batchsize"}},
 		"a preference twice":                    {goodBody, []string{pref, `{"batch_size":5,"batch_size":6}`}, 400, []string{"batch_size", "twice"}},
 		"preferences twice":                     {goodBody, []string{pref, `{}`, pref, `{}`}, 400, []string{pref}},
+		"a key of idempotency for all batches":  {goodBody, []string{pref, `{"extra_headers":{"idempotency-key":"x"}}`}, 400, []string{"Idempotency-Key"}},
 		"a forbidden extra header":              {goodBody, []string{pref, `{"extra_headers":{"authorization":"x"}}`}, 400, []string{"Authorization"}},
 		"no concurrency over 512 in twos":       {goodBody, []string{pref, `{"max_concurrent_requests":600,"batch_size":2}`}, 400, []string{"max_concurrent_requests", "512"}},
 		"a total under the timeout":             {goodBody, []string{pref, `{"timeout_s":5,"total_timeout_s":4}`}, 400, []string{"total_timeout_s", "timeout_s"}},

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 
 	"github.com/basetenlabs/caddy-performance-proxy/engine"
 )
 
-// bodyStep is how much memory is reserved and made at a time at first, so that a
-// client that promises much and sends little holds little.
-const bodyStep = 1 << 20
+// bodyStep is how much memory is reserved and made at first, so that a client that
+// promises much and sends little holds little.
+const bodyStep = 64 << 10
 
 // tooLargeError is a body over a limit, answered with 413.
 type tooLargeError struct {
@@ -56,7 +57,7 @@ func (b bodyReader) read(r *http.Request) (body []byte, release func(), err erro
 	}
 	for {
 		if len(body) == cap(body) {
-			size := nextSize(cap(body), r.ContentLength)
+			size := min(nextSize(cap(body), r.ContentLength), b.most(cap(body)))
 			if !b.memory.Reserve(int64(size - held)) {
 				return nil, release, b.refusal(int64(size))
 			}
@@ -82,6 +83,9 @@ func readError(r *http.Request, err error) error {
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return &tooLargeError{Setting: "the server's limit", Limit: tooLarge.Limit}
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
 	if r.Context().Err() != nil || errors.Is(err, io.ErrUnexpectedEOF) {
 		return &clientGoneError{Err: err}
 	}
@@ -97,6 +101,16 @@ func nextSize(size int, declared int64) int {
 		return int(min(int64(next), needed))
 	}
 	return next
+}
+
+// most is how large a buffer of the given size may grow: a byte over a limit
+// shows that the limit is passed.
+func (b bodyReader) most(size int) int {
+	limit := b.max
+	if memory := b.memory.Limit(); memory > 0 {
+		limit = min(limit, memory-1)
+	}
+	return max(int(limit)+1, size+1)
 }
 
 // refusal is the error of a body for which there is no memory: too large where

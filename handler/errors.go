@@ -62,7 +62,8 @@ func newFailure(ctx context.Context, err error) *failure {
 		gone         *clientGoneError
 	)
 	switch {
-	case ctx.Err() != nil, errors.As(err, &gone):
+	// A deadline that passes while the body is read ends the context, too.
+	case errors.As(err, &gone), ctx.Err() != nil && !errors.As(err, &timeout):
 		f.status, f.Error = statusClientClosed, "the client closed the request"
 	case errors.As(err, &request):
 		f.status, f.Type = http.StatusBadRequest, "invalid_request"
@@ -83,8 +84,9 @@ func newFailure(ctx context.Context, err error) *failure {
 		f.upstreamSaid(status)
 	case errors.As(err, &reply):
 		f.status, f.Type, f.UpstreamStatus = http.StatusBadGateway, "bad_upstream_reply", reply.Status
+		f.retryAfter = reply.RetryAfter
 	case errors.As(err, &network):
-		f.status, f.Type, f.Error = http.StatusBadGateway, "upstream_unreachable", "upstream unreachable: "+network.Cause()
+		f.status, f.Type, f.Error = http.StatusBadGateway, "upstream_unreachable", "upstream unreachable: "+network.Cause
 	case errors.As(err, &timeout):
 		f.status, f.Type = http.StatusGatewayTimeout, "timeout"
 	default:

@@ -2,9 +2,12 @@ package handler
 
 import (
 	"errors"
+	"maps"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -23,6 +26,8 @@ type exchange struct {
 	id    string // the customer request id, empty until it is known
 	// upstream is where the request is sent, empty until it is known.
 	upstream string
+	// bodyRead says that the body was read to its end.
+	bodyRead bool
 }
 
 // serveSafely is serve with a panic turned into an error: a bug is answered
@@ -46,7 +51,7 @@ func (x *exchange) serve() error {
 	if err != nil {
 		return err
 	}
-	body, release, err := x.body.read(x.r)
+	body, release, err := x.readBody(asked)
 	defer release()
 	if err != nil {
 		return err
@@ -119,8 +124,16 @@ func (x *exchange) readHeaders() (a asked, err error) {
 	if coding := h.Get("Content-Encoding"); coding != "" && coding != "identity" {
 		return a, &engine.RequestError{Field: "Content-Encoding", Message: "expected a body that is not compressed"}
 	}
+	if strings.ContainsAny(x.r.URL.RawQuery, " \t") {
+		return a, &engine.RequestError{Field: "query", Message: "expected no white space in it"}
+	}
 	if err = x.readPreferences(&a); err != nil {
 		return a, err
+	}
+	if total := a.settings.TotalTimeout; total > 0 {
+		if end := x.start.Add(total); a.deadline.IsZero() || end.Before(a.deadline) {
+			a.deadline, a.deadlineName = end, "total_timeout_s"
+		}
 	}
 	if !a.deadline.IsZero() && !a.deadline.After(x.start) {
 		return a, &engine.TimeoutError{Limit: a.deadlineName, After: a.deadline.Sub(x.start)}
@@ -153,6 +166,23 @@ func (x *exchange) readPreferences(a *asked) (err error) {
 	return nil
 }
 
+// readBody reads the body, within the request's deadline.
+func (x *exchange) readBody(a asked) (body []byte, release func(), err error) {
+	if !a.deadline.IsZero() {
+		// Not every server can bound the reading; then the deadline is seen later.
+		control := http.NewResponseController(x.w)
+		if err := control.SetReadDeadline(a.deadline); err == nil {
+			defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+		}
+	}
+	body, release, err = x.body.read(x.r)
+	if errors.Is(err, os.ErrDeadlineExceeded) && !a.deadline.IsZero() {
+		err = &engine.TimeoutError{Limit: a.deadlineName, After: a.deadline.Sub(x.start)}
+	}
+	x.bodyRead = err == nil
+	return body, release, err
+}
+
 // hold keeps a refusal until the whole request is known to be well formed, and
 // reports whether the error is one.
 func (a *asked) hold(err error) bool {
@@ -169,15 +199,13 @@ func (a *asked) hold(err error) bool {
 // request makes the engine's request.
 func (x *exchange) request(a asked, body []byte) *engine.Request {
 	header := make(http.Header, len(a.preferences.ExtraHeaders)+2)
-	for name, values := range a.preferences.ExtraHeaders {
-		header[name] = values
-	}
 	// W3C trace context; Caddy's tracing has put its own span here by now.
 	for _, name := range []string{"Traceparent", "Tracestate"} {
 		if values := x.r.Header[name]; len(values) > 0 {
 			header[name] = values
 		}
 	}
+	maps.Copy(header, a.preferences.ExtraHeaders)
 	return &engine.Request{
 		Path:         x.r.URL.Path,
 		RawQuery:     x.r.URL.RawQuery,
@@ -233,6 +261,10 @@ func (x *exchange) fail(err error) {
 		fields = append(fields, zap.ByteString("stack", panicked.Stack))
 	}
 	x.log(level, "failed", fields...)
+	if x.r.ProtoMajor == 1 && x.r.ContentLength != 0 && !x.bodyRead {
+		// The server would wait for the rest of the body before it answers.
+		x.w.Header().Set("Connection", "close")
+	}
 	f.write(x.w, x.r)
 }
 

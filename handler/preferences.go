@@ -270,8 +270,10 @@ func parseExtraHeaders(p *preferences, raw json.RawMessage) error {
 }
 
 // isReservedHeader reports whether a header, in canonical form, is the proxy's
-// own to set: it says who asks whom, how the body is written, or belongs to one
-// connection (RFC 9110, section 7.6.1).
+// own to set: it says who asks whom, how the bodies are written, which batch it is
+// and how long it may take, or belongs to one connection (RFC 9110, section
+// 7.6.1). A key of idempotency that all batches share would give all of them the
+// reply to the first.
 func isReservedHeader(canonical string) bool {
 	// Servers of the CGI family do not tell an underscore from a dash.
 	canonical = http.CanonicalHeaderKey(strings.ReplaceAll(canonical, "_", "-"))
@@ -279,7 +281,8 @@ func isReservedHeader(canonical string) bool {
 		return true
 	}
 	switch canonical {
-	case "Authorization", "Proxy-Authorization", "Host", "Accept-Encoding",
+	case "Authorization", "Proxy-Authorization", "Host", "Accept", "Accept-Encoding",
+		"Idempotency-Key", "X-Idempotency-Key", headerRequestID, headerRequestTimeout, headerRequestDeadline,
 		"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate",
 		"Te", "Trailer", "Transfer-Encoding", "Upgrade":
 		return true

@@ -225,7 +225,7 @@ func TestWhatTheUpstreamGets(t *testing.T) {
 	trace := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	for name, value := range map[string]string{
 		"Authorization": "bearer  client-key", headerModel: "my-model", "Traceparent": trace, "Tracestate": "a=b", "Cookie": "c=d",
-		headerPreferences: `{"timeout_s":7,"extra_headers":{"x-extra":"1","accept":"text/html"}}`, headerTargetHost: "",
+		headerPreferences: `{"timeout_s":7,"extra_headers":{"x-extra":"1"}}`, headerTargetHost: "",
 		"X-Forwarded-For": "1.2.3.4",
 	} {
 		req.Header.Set(name, value)

@@ -15,6 +15,7 @@
 //
 //	document.go  what is looked for and what is found
 //	scan.go      finding it: the list, its entries, the members
+//	room.go      the memory for the entries
 //	value.go     checking any value, array and object
 //	number.go    numbers, and arrays of them at full speed
 //	text.go      strings: escapes, UTF-8, counting scalars

@@ -62,6 +62,15 @@ type Document struct {
 	// MaxEntries bounds the entries of the list, and so the memory of the scan;
 	// 0 is no bound. It is set before a scan, which leaves it as it is.
 	MaxEntries int
+	// Reserve bounds the entries of the list by the memory there is for them; nil is
+	// no bound. It is set before a scan, which leaves it as it is, and calls it from
+	// the goroutine that scans: before Entries and Fields get room for the given
+	// number of entries, and once at the start of a list when they have room from
+	// before, with the number of entries that is for. It is always the whole room,
+	// not what is added to it; the room it replaces is garbage from then on. When
+	// Reserve returns false, the scan takes no more entries down, and lets go of
+	// room from before that was refused.
+	Reserve func(entries int) bool
 
 	// Root is the document without the white space around it.
 	Root Value
@@ -98,6 +107,7 @@ func (d *Document) Field(entry, field int) Value {
 func (d *Document) reset(s *Shape) {
 	*d = Document{
 		MaxEntries: d.MaxEntries,
+		Reserve:    d.Reserve,
 		ListIndex:  -1,
 		Members:    absent(d.Members, len(s.Members)),
 		Entries:    d.Entries[:0],

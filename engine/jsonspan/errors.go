@@ -29,9 +29,10 @@ func (e *DuplicateError) Error() string {
 }
 
 // A LimitError says that the list of a document has more entries than
-// [Document.MaxEntries]. The document is valid JSON.
+// [Document.MaxEntries] or [Document.Reserve] allows. The document is valid JSON.
 type LimitError struct {
-	// MaxEntries is the limit.
+	// MaxEntries is the limit: that of the Document, or the number of entries for
+	// which room was reserved when no more was allowed, which may be 0.
 	MaxEntries int
 }
 

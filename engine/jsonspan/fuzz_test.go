@@ -6,6 +6,7 @@ import (
 	"errors"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -23,6 +24,9 @@ var seeds = []string{
 	`[[{"index":3,"value":0.5}],[{"score":1,"label":"a"},{"score":2}],[]]`,
 	` [ [ 0.1 , -0.2 ] , [ 3 , 4 ] , [ null ] ] `,
 	`[0.0123456789,-0.0123456789,0.012345678901234567,-1234567,12345678,0,1,22,333.5, 7, 8]`,
+	`[[1e999,2],[-1E+309,1.7976931348623157e308,1.7976931348623159e308,0.00017e312,0e999,1e-999],1e309,[10e307,0.1e310]]`,
+	`{"data":[{"index":1e400,"embedding":[0.5,1e309]},{"embedding":[[1,2],[3,1e999]]}]}`,
+	`[` + strings.Repeat("1", 400) + `,` + strings.Repeat("9", 308) + `]`,
 	`{"":{"":""},"\"":[],"a":"\"\\\/\b\f\n\r\t"}`,
 	`"plain text of more than eight bytes, then é, then more"`,
 	`{"a":{"b":{"c":[[[[[[]]]]]]}}}`,
@@ -195,7 +199,7 @@ func walk(t *testing.T, doc []byte, v Value) any {
 		return nil
 	case False, True:
 		return v.Kind == True
-	case Integer, Number:
+	case Integer, Number, Overflow:
 		return json.Number(v.Of(doc))
 	case String:
 		return Unquote(doc, v)

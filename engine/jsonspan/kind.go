@@ -2,8 +2,8 @@ package jsonspan
 
 import "strconv"
 
-// Kind is the kind of a JSON value, as far as its first bytes and the grammar
-// of numbers tell.
+// Kind is the kind of a JSON value: what its first byte tells, and of numbers
+// also how they are written and whether a float64 holds them.
 type Kind uint8
 
 // The kinds. The zero Kind stands for a value that is absent.
@@ -13,16 +13,24 @@ const (
 	False
 	True
 	// Integer is a number without sign, fraction and exponent: a non-negative
-	// integer of any size. -0, 1.0 and 1e3 are no Integers.
+	// integer, of up to 309 digits. -0, 1.0 and 1e3 are no Integers.
 	Integer
-	// Number is every other number.
+	// Number is every other number that is not out of range.
 	Number
 	String
 	Array
 	Object
+	// Overflow is a number, however it is written, whose magnitude is too large for
+	// a float64, such as 1e999: valid JSON that becomes an infinity or an error in
+	// nearly every program that reads it. Too large are exactly the magnitudes that
+	// round to more than math.MaxFloat64. A number too close to 0 is none: it
+	// becomes 0.
+	Overflow
 )
 
-var kindNames = [...]string{"nothing", "null", "false", "true", "integer", "number", "string", "array", "object"}
+var kindNames = [...]string{
+	"nothing", "null", "false", "true", "integer", "number", "string", "array", "object", "number out of range",
+}
 
 // String returns the name of k, such as "array".
 func (k Kind) String() string {

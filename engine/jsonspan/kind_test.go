@@ -6,7 +6,8 @@ func TestKindString(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[Kind]string{
 		None: "nothing", Null: "null", False: "false", True: "true", Integer: "integer",
-		Number: "number", String: "string", Array: "array", Object: "object", Object + 1: "kind 9",
+		Number: "number", String: "string", Array: "array", Object: "object",
+		Overflow: "number out of range", Overflow + 1: "kind 10",
 	} {
 		if got := kind.String(); got != want {
 			t.Errorf("kind %d is %q, want %q", uint8(kind), got, want)
@@ -24,7 +25,7 @@ func TestKindSet(t *testing.T) {
 		"a set holds only members of a wider set": numbers.Only(Number, Integer, String),
 		"a set does not hold only some members":   !numbers.Only(Number),
 		"the empty set holds only anything":       KindSet(0).Only() && KindSet(0).Only(String),
-		"the last kind fits":                      Kinds(Object).Has(Object) && Kinds(Object).Only(Object),
+		"the last kind fits":                      Kinds(Overflow).Has(Overflow) && Kinds(Overflow).Only(Overflow),
 	} {
 		if !holds {
 			t.Errorf("not so: %s", name)

@@ -61,7 +61,7 @@ func TestScanAllocatesNothingOnceWarm(t *testing.T) {
 		"names written with escape": {&requestShape, []byte(`{"inp\u0075t":[1],"m\u006fdel":"m","é":1}`)},
 		"a worse list before":       {&Shape{Lists: []string{"a", "b"}}, []byte(`{"b":[1,2,3],"a":[4,5]}`)},
 	} {
-		var d Document
+		d := Document{Reserve: func(int) bool { return true }}
 		if n := testing.AllocsPerRun(20, func() {
 			if err := c.shape.Scan(c.doc, &d); err != nil {
 				t.Fatal(err)
@@ -109,6 +109,9 @@ func TestScanOfHostileDocuments(t *testing.T) {
 		"names that are nearly ours":        {`{`, `"\u0064at":1,`, `"":1}`, nil},
 		"numbers in an entry":               {`{"data":[[`, `1,`, `1]]}`, nil},
 		"one long number":                   {`{"data":[[`, `1`, `]]}`, nil},
+		"one long number at the border":     {`{"data":[[1.`, `7`, `e308]]}`, nil},
+		"one long exponent":                 {`{"data":[[1e`, `9`, `]]}`, nil},
+		"largest numbers":                   {`{"data":[[`, `1.7976931348623157e308,`, `1]]}`, nil},
 		"white space":                       {`{"data":`, ` `, `[]}`, nil},
 		"commas":                            {`[`, `,`, ``, malformed},
 		"empty arrays in a measured vector": {`{"data":[{"embedding":[`, `[],`, `[]]}]}`, nil},

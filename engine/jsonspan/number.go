@@ -3,6 +3,7 @@ package jsonspan
 import (
 	"encoding/binary"
 	"math/bits"
+	"strconv"
 )
 
 // highBits has the highest bit of each of eight bytes set.
@@ -60,23 +61,77 @@ func (s *scanner) number(i int) (end int, kind Kind) {
 	if s.doc[i] == '0' && end > i+1 {
 		return s.fail(i+1, "expected no digit after a leading 0"), kind
 	}
+	start, whole := i, end-i
 	if s.at(end) == '.' {
 		kind = Number
 		if i, end = end+1, digits(s.doc, end+1); end == i {
 			return s.fail(i, "expected a digit after the decimal point"), kind
 		}
 	}
+	mantissa := s.doc[start:end]
+	power := int64(0)
 	if c := s.at(end); c == 'e' || c == 'E' {
 		kind = Number
 		i = end + 1
-		if c := s.at(i); c == '+' || c == '-' {
+		sign := s.at(i)
+		if sign == '+' || sign == '-' {
 			i++
 		}
 		if end = digits(s.doc, i); end == i {
 			return s.fail(i, "expected a digit in the exponent"), kind
 		}
+		if power = exponent(s.doc[i:end]); sign == '-' {
+			power = -power
+		}
+	}
+	// With fewer digits before its decimal point a number is less than 1e308.
+	if int64(whole)+power >= maxWhole && overflows(mantissa, whole, power) {
+		kind = Overflow
 	}
 	return end, kind
+}
+
+// maxWhole is the number of digits of the integer part of the largest float64.
+const maxWhole = 309
+
+// exponent returns the value of digits, or some number that is larger than the
+// length of any document can be when the value is.
+func exponent(digits []byte) (value int64) {
+	for _, c := range digits {
+		if value < 1<<56 {
+			value = value*10 + int64(c-'0')
+		}
+	}
+	return value
+}
+
+// overflows reports whether no float64 holds the number of the given mantissa,
+// which has no sign, whole digits and perhaps a fraction, times the given power
+// of ten.
+func overflows(mantissa []byte, whole int, power int64) bool {
+	// Only a number with just as many digits as the largest float64 needs to be
+	// compared with it. The value above which numbers are rounded up to infinity is
+	// an integer, so that digits beyond those of integers cannot matter: strconv
+	// gets a short number, however long this one is, and an exponent it can bear,
+	// since it takes those over 10000 for less than they are.
+	var buffer [len("0.") + maxWhole + len("e309")]byte
+	number := append(buffer[:0], "0."...)
+	leading := 0 // zeros before the first other digit
+	for _, c := range mantissa {
+		switch {
+		case c == '.':
+		case c == '0' && len(number) == len("0."):
+			leading++
+		case len(number) < len("0.")+maxWhole:
+			number = append(number, c)
+		}
+	}
+	size := int64(whole-leading) + power
+	if len(number) == len("0.") || size != maxWhole {
+		return len(number) > len("0.") && size > maxWhole
+	}
+	_, err := strconv.ParseFloat(string(append(number, "e309"...)), 64)
+	return err != nil
 }
 
 // plainNumbers goes over the array elements from i on for as long as they are

@@ -15,7 +15,8 @@ import "slices"
 //
 // Time is linear in the length of doc. Memory is used for the entries of the list
 // alone: 64 bytes an entry and 24 for each of its fields, however short the entry
-// is, which for a list of single digits is many times the length of doc.
+// is, which for a list of single digits is many times the length of doc. It is
+// bounded by MaxEntries and Reserve of d.
 func (s *Shape) Scan(doc []byte, d *Document) error {
 	d.reset(s)
 	f := finder{scanner: scanner{doc: doc}, shape: s, found: d, measured: -1}
@@ -34,7 +35,7 @@ func (s *Shape) Scan(doc []byte, d *Document) error {
 		return f.twiceInEntry
 	}
 	if f.tooMany {
-		return &LimitError{MaxEntries: d.MaxEntries}
+		return &LimitError{MaxEntries: f.room}
 	}
 	d.Root = root.from(start)
 	return nil
@@ -58,6 +59,10 @@ type finder struct {
 	// entries of the present list. They are kept while the scan goes on: it may
 	// find the document malformed, or a better list.
 	twice, twiceInEntry error
+	// room is the number of entries of the present list for which there is room.
+	room int
+	// refused says that Reserve allowed no more room for the present list.
+	refused bool
 	// tooMany says that the present list has more entries than are taken down.
 	tooMany bool
 }
@@ -138,23 +143,24 @@ func (f *finder) entries(i int) scanned {
 	d := f.found
 	fields := len(f.shape.Fields)
 	var elements KindSet
+	f.findRoom()
 	i, more := f.open(i, ']')
 	for more {
-		if d.MaxEntries > 0 && len(d.Entries) == d.MaxEntries {
+		if len(d.Entries) == f.room && !f.grow() {
 			f.tooMany = true
 			i, more = f.next(f.value(i).end, ']')
 			continue
 		}
-		for range fields {
-			d.Fields = append(d.Fields, Value{})
-		}
+		d.Fields = d.Fields[:len(d.Fields)+fields]
+		row := d.Fields[len(d.Fields)-fields:]
+		clear(row)
 		before := f.chars
 		var (
 			v      scanned
 			vector Vector
 		)
 		if f.at(i) == '{' {
-			v, vector = f.entry(i, d.Fields[len(d.Fields)-fields:])
+			v, vector = f.entry(i, row)
 		} else {
 			v = f.value(i)
 		}

@@ -7,7 +7,7 @@ type Form uint8
 const (
 	// NoVector is the form of a vector that is absent.
 	NoVector Form = iota
-	// Flat is a non-empty array of numbers.
+	// Flat is a non-empty array of numbers, none of them out of range.
 	Flat
 	// Nested is an array of arrays, through any number of levels, down to flat
 	// ones that are all at the same level and of the same length.
@@ -17,7 +17,8 @@ const (
 	// Sparse is a non-empty array of objects.
 	Sparse
 	// Odd is anything else: an empty array, a null inside, mixed kinds or levels,
-	// innermost arrays of several lengths, a bare number, an object.
+	// innermost arrays of several lengths, a number out of range, a bare number, an
+	// object.
 	Odd
 )
 

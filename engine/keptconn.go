@@ -80,10 +80,17 @@ func (c *keptConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Write ends the connection when bytes that are nobody's have arrived, or are
+// arriving, before the first ones of the request.
 func (c *keptConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
+	unsolicited := c.silent && (!c.reading || arrived(c.Conn))
 	c.silent = false
 	c.mu.Unlock()
+	if unsolicited {
+		_ = c.Close()
+		return 0, net.ErrClosed
+	}
 	return c.Conn.Write(p)
 }
 

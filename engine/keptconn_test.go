@@ -213,8 +213,8 @@ func TestKeptConnTakesNoBytesBeforeTheRequestIsWritten(t *testing.T) {
 				if tt.wantErr == nil {
 					return
 				}
-				if _, err := conn.Write([]byte("q")); !errors.Is(err, io.ErrClosedPipe) {
-					t.Errorf("write: error %v, want %v", err, io.ErrClosedPipe)
+				if _, err := conn.Write([]byte("q")); !errors.Is(err, net.ErrClosed) {
+					t.Errorf("write: error %v, want %v", err, net.ErrClosed)
 				}
 			})
 		})

@@ -91,7 +91,8 @@ func (c *checks) order(doc []byte, d *jsonspan.Document) ([]int, error) {
 		}
 		indexed++
 		if at, ok := parseIndex(doc, v, len(d.Entries)); !ok {
-			return nil, fmt.Errorf("result %d has the index %.20q, expected an integer from 0 to %d",
+			// The words of an upstream are not cut here: half a key is not found.
+			return nil, fmt.Errorf("result %d has the index %s, expected an integer from 0 to %d",
 				i, v.Of(doc), len(d.Entries)-1)
 		} else if at != i {
 			sorted = false
@@ -168,7 +169,7 @@ func (c *checks) agree(this common) error {
 	}
 	switch {
 	case this.model != c.agreed.model:
-		return fmt.Errorf("it comes from the model %.100q, other replies from %.100q", this.model, c.agreed.model)
+		return fmt.Errorf("it comes from the model %s, other replies from %s", this.model, c.agreed.model)
 	case this.vector != c.agreed.vector:
 		return fmt.Errorf("it has another vector length than other replies: %d, not %d", this.vector.size, c.agreed.vector.size)
 	}

@@ -76,7 +76,7 @@ func (e *Engine) result(call *Call, batch int, header http.Header, body *buffer)
 	res := result{header: header}
 	if kind := mediaType(header); call.asked.form == formForeign && !isJSON(kind) {
 		if kind != "application/octet-stream" || len(body.b) == 0 {
-			return result{}, fmt.Errorf("it is %d bytes of the type %.100q, expected JSON or an octet stream", len(body.b), kind)
+			return result{}, fmt.Errorf("it is %d bytes of the type %q, expected JSON or an octet stream", len(body.b), kind)
 		}
 		res.foreign, res.buffers = body.b, []*buffer{body}
 		return res, nil

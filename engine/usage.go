@@ -66,7 +66,7 @@ func addObjects(dst []byte, parts []part) ([]byte, error) {
 		for m := range jsonspan.Members(p.doc, p.Value) {
 			name := jsonspan.Unquote(p.doc, jsonspan.Value{Span: m.Key, Kind: jsonspan.String})
 			if seen[name] {
-				return nil, fmt.Errorf("%w: its member %.50q stands twice", errUsage, name)
+				return nil, fmt.Errorf("%w: its member %q stands twice", errUsage, name)
 			}
 			seen[name] = true
 			if members[name] == nil {

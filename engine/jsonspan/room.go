@@ -1,12 +1,9 @@
 package jsonspan
 
-const (
-	// leastRoom is the number of entries for which room is made at first.
-	leastRoom = 16
-	// doubledRoom is the number of entries up to which the room is doubled. Beyond
-	// it grows by a quarter, so that little is reserved in vain.
-	doubledRoom = 4096
-)
+// leastRoom is the number of entries for which room is made at first. It is
+// doubled from there, so that the room that was let go is no more than the room
+// there is.
+const leastRoom = 16
 
 // findRoom sets out for a new list with the room there is from lists before. The
 // slices of the Document have room for the same number of entries, and no more of
@@ -35,9 +32,6 @@ func (f *finder) grow() bool {
 		return false
 	}
 	room := max(leastRoom, 2*f.room)
-	if f.room >= doubledRoom {
-		room = f.room + f.room/4
-	}
 	if d.MaxEntries > 0 {
 		room = min(room, d.MaxEntries)
 	}

@@ -25,7 +25,7 @@ func TestRoomIsReservedBeforeItIsMade(t *testing.T) {
 		"an empty list":                         {0, 0, 0, nil},
 		"a short list":                          {0, 16, 0, []int{16}},
 		"one entry more":                        {0, 17, 0, []int{16, 32}},
-		"a long list":                           {0, 5121, 0, []int{16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 5120, 6400}},
+		"a long list":                           {0, 5121, 0, []int{16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192}},
 		"a bound below the first room":          {0, 3, 3, []int{3}},
 		"a bound between":                       {0, 40, 40, []int{16, 32, 40}},
 		"a list after one of its length":        {40, 40, 0, []int{64}},

@@ -255,9 +255,9 @@ func TestBucketIsFilledByTimeAndGoodReplies(t *testing.T) {
 		}{
 			{"at first", func() {}, 100},
 			{"at once", func() {}, 0},
-			{"after a second", func() { time.Sleep(time.Second) }, 10},
-			{"after a tenth of that", func() { time.Sleep(100 * time.Millisecond) }, 1},
-			{"after a minute", func() { time.Sleep(time.Minute) }, 100},
+			{"after a second", func() { <-time.After(time.Second) }, 10},
+			{"after a tenth of that", func() { <-time.After(100 * time.Millisecond) }, 1},
+			{"after a minute", func() { <-time.After(time.Minute) }, 100},
 			{"after four good replies", func() { b.reward(); b.reward(); b.reward(); b.reward() }, 0},
 			{"after the fifth", func() { b.reward() }, 1},
 		}

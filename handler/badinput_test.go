@@ -56,6 +56,7 @@ func TestBadInputIsRefusedAndNothingIsSent(t *testing.T) {
 		"a number with a leading zero":          {`{"input":[[01]]}`, nil, 400, []string{"malformed JSON"}},
 		"a body over the limit":                 {`{"input":["` + strings.Repeat("a", 70_000) + `"]}`, nil, 413, []string{"max_request_body", "65536"}},
 		"a compressed body":                     {goodBody, []string{"Content-Encoding", "gzip"}, 400, []string{"Content-Encoding"}},
+		"a compressed body, said second":        {goodBody, []string{"Content-Encoding", "identity", "Content-Encoding", "gzip"}, 400, []string{"Content-Encoding"}},
 		"two keys":                              {goodBody, []string{"Authorization", "Bearer a", "Authorization", "Bearer b"}, 400, []string{"Authorization"}},
 		"a request id with a space":             {goodBody, []string{headerRequestID, "a b"}, 400, []string{headerRequestID}},
 		"a deadline that is no number":          {goodBody, []string{headerRequestDeadline, "soon"}, 400, []string{headerRequestDeadline}},

@@ -121,7 +121,7 @@ func (x *exchange) readHeaders() (a asked, err error) {
 	if a.deadline, a.deadlineName, err = clientDeadline(h, x.start); err != nil {
 		return a, err
 	}
-	if coding := h.Get("Content-Encoding"); coding != "" && coding != "identity" {
+	if coding := strings.Join(h.Values("Content-Encoding"), ","); coding != "" && !strings.EqualFold(coding, "identity") {
 		return a, &engine.RequestError{Field: "Content-Encoding", Message: "expected a body that is not compressed"}
 	}
 	if strings.ContainsAny(x.r.URL.RawQuery, " \t") {

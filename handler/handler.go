@@ -42,8 +42,9 @@ type Handler struct {
 	APIKey string `json:"api_key,omitempty"`
 
 	// The keys that clients must send, one of them: each the key itself,
-	// `{env.NAME}`, or a file in the forms of `api_key` with one key a line. A
-	// client's key is then never sent upstream. The single value `any` accepts
+	// `{env.NAME}`, where the variable may hold several keys with commas between
+	// them, or a file in the forms of `api_key` with one key a line. A client's
+	// key is then never sent upstream. The single value `any` accepts
 	// every client, with or without a key. Default: none, a client's key is sent
 	// upstream.
 	ClientKeys []string `json:"client_keys,omitempty"`

@@ -38,7 +38,7 @@ func parseTarget(s string) (*url.URL, error) {
 	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c":
-		return nil, errors.New("must begin with http://, https:// or h2c://")
+		return nil, errors.New(targetSchemes)
 	case u.User != nil:
 		return nil, errors.New("must not hold a user name or password")
 	case u.Host == "":

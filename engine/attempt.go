@@ -3,79 +3,76 @@ package engine
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
 )
 
 // attemptLimit names the limit of one attempt in a [TimeoutError].
 const attemptLimit = "timeout_s"
 
-// batch brings one batch upstream and its checked results back. It holds one of
-// the slots when it begins, and none while it waits to try again or when it
-// ends.
-func (e *Engine) batch(ctx context.Context, endpoint *Endpoint, call *Call, batch int, slots slots) (result, error) {
-	start := time.Now()
-	for tried := 0; ; tried++ {
-		res, err := e.attemptInSlot(ctx, endpoint, call, attemptID{batch: batch, attempt: tried}, slots)
-		if err == nil {
-			res.took = time.Since(start)
-			if endpoint.Retries != nil {
-				endpoint.Retries.reward()
-			}
-			return res, nil
-		}
-		wait := call.backoff(err, tried)
-		if !inTime(ctx, wait) || !call.mayRetry(endpoint, err, tried) || !sleep(ctx, wait) {
-			return result{}, err
-		}
-		if !slots.acquire(ctx) {
-			return result{}, context.Cause(ctx)
-		}
-	}
-}
+// errLost ends an attempt of which another copy was answered first.
+var errLost = errors.New("another copy was answered first")
 
-// attemptInSlot makes an attempt and gives the slot back, whatever happens.
-func (e *Engine) attemptInSlot(ctx context.Context, endpoint *Endpoint, call *Call, id attemptID, slots slots) (result, error) {
-	defer slots.release()
+// attemptInSlot makes an attempt, copies included, and gives the slot back,
+// whatever happens.
+func (d *delivery) attemptInSlot(ctx context.Context, number int, c choice) (result, error) {
+	defer d.slots.release()
 	if ctx.Err() != nil {
 		// The work was called off while the batch waited for its turn.
+		c.abandon()
 		return result{}, context.Cause(ctx)
 	}
-	return e.attempt(ctx, endpoint, call, id)
-}
-
-// inTime reports whether a wait leaves any time before the deadline.
-func inTime(ctx context.Context, wait time.Duration) bool {
-	deadline, ok := ctx.Deadline()
-	return ctx.Err() == nil && (!ok || time.Until(deadline) > wait)
-}
-
-// sleep waits and reports whether the context lasted.
-func sleep(ctx context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
+	if err := d.enter(ctx, c, number > 0); err != nil {
+		return result{}, err
 	}
-}
-
-// attemptID says which attempt of which batch it is, both counted from 0.
-type attemptID struct{ batch, attempt int }
-
-// attempt sends a batch once and reads, checks and rewrites the reply, all
-// within the time for one attempt.
-func (e *Engine) attempt(ctx context.Context, endpoint *Endpoint, call *Call, id attemptID) (result, error) {
-	timeout := call.settings.Timeout
+	timeout := d.call.settings.Timeout
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, &TimeoutError{Limit: attemptLimit, After: timeout})
 	defer cancel()
-	res, err := e.exchange(ctx, endpoint, call, id)
+	id := attemptID{batch: d.batch, attempt: number}
+	if delay, ok := d.hedgeDelay(c.endpoint); ok && d.call.hedges.some() {
+		return d.race(ctx, id, c, delay)
+	}
+	defer d.leave(c)
+	res, err := d.attempt(ctx, id, c)
+	if err != nil {
+		d.remember(c.endpoint, err)
+	}
+	return res, err
+}
+
+// enter waits for the batch's turn at an endpoint.
+func (d *delivery) enter(ctx context.Context, c choice, urgent bool) error {
+	c.endpoint.load.Add(int64(d.items))
+	waited, err := c.endpoint.limiter.acquire(ctx, turn{flow: d.run, items: d.items, urgent: urgent})
+	if waited > 0 {
+		d.observer.Waited(c.endpoint, waited)
+	}
+	if err == nil && ctx.Err() != nil {
+		// The work was called off in the moment in which its turn came.
+		c.endpoint.limiter.release(d.items)
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		c.endpoint.load.Add(-int64(d.items))
+		c.abandon()
+	}
+	return err
+}
+
+// leave gives the batch's place at an endpoint back.
+func (d *delivery) leave(c choice) {
+	c.endpoint.load.Add(-int64(d.items))
+	c.endpoint.limiter.release(d.items)
+}
+
+// attempt sends the batch once, whose turn has come, and reads, checks and
+// rewrites the reply.
+func (d *delivery) attempt(ctx context.Context, id attemptID, c choice) (res result, err error) {
+	start := time.Now()
+	// Deferred before the recovery, it sees the error of a panic.
+	defer func() { d.note(id, c, start, err) }()
+	defer recoverInto(&err)
+	res, err = d.exchange(ctx, id, c.endpoint)
 	if err == nil || ctx.Err() == nil || errors.Is(err, ErrOverloaded) {
 		return res, err
 	}
@@ -88,39 +85,51 @@ func (e *Engine) attempt(ctx context.Context, endpoint *Endpoint, call *Call, id
 	return result{}, context.Cause(ctx)
 }
 
-// exchange sends a batch and reads the reply.
-func (e *Engine) exchange(ctx context.Context, endpoint *Endpoint, call *Call, id attemptID) (result, error) {
-	resp, err := endpoint.Transport.RoundTrip(call.upstreamRequest(ctx, endpoint, id))
+// note tells the endpoint and the observer how an attempt ended.
+func (d *delivery) note(id attemptID, c choice, start time.Time, err error) {
+	took, lost := time.Since(start), errors.Is(err, errLost)
+	if c.settle(attemptReport{items: d.items, took: took, err: err, lost: lost}) {
+		d.observer.HealthChanged(c.endpoint, c.endpoint.Up())
+	}
+	d.observer.Attempted(Attempt{
+		Endpoint: c.endpoint, Items: d.items, Retry: id.attempt, Copy: id.copy, Took: took, Err: err, Lost: lost,
+	})
+}
+
+// exchange sends the batch and reads the reply.
+func (d *delivery) exchange(ctx context.Context, id attemptID, endpoint *Endpoint) (result, error) {
+	authorization := d.to.Authorization
+	resp, err := d.to.Transport.RoundTrip(d.upstreamRequest(ctx, endpoint, id))
 	if err != nil {
-		return result{}, newNetworkError(err, endpoint.Authorization)
+		return result{}, newNetworkError(err, authorization)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	limits := replyLimits{MaxBody: e.maxResponseBody, Memory: e.memory}
+	limits := replyLimits{MaxBody: d.maxResponseBody, Memory: d.memory}
 	switch {
 	case resp.StatusCode < 200:
 		// The body of a connection that changed its protocol has no end.
-		return result{}, newReplyError(resp, "it changes the protocol", nil, endpoint.Authorization)
+		return result{}, newReplyError(resp, "it changes the protocol", nil, authorization)
 	case isRedirect(resp.StatusCode):
-		return result{}, newReplyError(resp, "it is a redirect, which is not followed", nil, endpoint.Authorization)
+		return result{}, newReplyError(resp, "it is a redirect, which is not followed", nil, authorization)
 	case resp.StatusCode >= 300:
-		return result{}, newStatusError(resp, readErrorBody(resp, limits), endpoint.Authorization)
+		return result{}, newStatusError(resp, readErrorBody(resp, limits), authorization)
 	}
-	res, err := e.readResult(call, id.batch, resp, endpoint.Authorization, limits)
+	res, err := d.readResult(resp, limits)
 	if reply, ok := errors.AsType[*ReplyError](err); ok {
-		return result{}, newReplyError(resp, reply.Reason, reply.Err, endpoint.Authorization)
+		return result{}, newReplyError(resp, reply.Reason, reply.Err, authorization)
 	}
 	return res, err
 }
 
 // readResult reads a reply and makes a result of it.
-func (e *Engine) readResult(call *Call, batch int, resp *http.Response, authorization string, limits replyLimits) (result, error) {
+func (d *delivery) readResult(resp *http.Response, limits replyLimits) (result, error) {
 	body, err := readReply(resp, limits)
 	if err != nil {
 		return result{}, err
 	}
-	res, err := e.result(call, batch, endToEnd(resp.Header, authorization), body)
+	res, err := d.result(d.call, d.batch, endToEnd(resp.Header, d.to.Authorization), body)
 	if err == nil {
-		if err = res.keep(e.memory); err == nil {
+		if err = res.keep(d.memory); err == nil {
 			return res, nil
 		}
 		res.release()
@@ -130,64 +139,4 @@ func (e *Engine) readResult(call *Call, batch int, resp *http.Response, authoriz
 		return result{}, err
 	}
 	return result{}, &ReplyError{Reason: err.Error()}
-}
-
-// upstreamRequest makes the HTTP request of an attempt.
-func (c *Call) upstreamRequest(ctx context.Context, endpoint *Endpoint, id attemptID) *http.Request {
-	body := c.plan.batch(id.batch)
-	req := &http.Request{
-		Method:        http.MethodPost,
-		URL:           c.upstreamURL(endpoint.URL),
-		Host:          endpoint.URL.Host,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        c.upstreamHeader(ctx, endpoint, id),
-		Body:          body.open(),
-		GetBody:       func() (io.ReadCloser, error) { return body.open(), nil },
-		ContentLength: body.size(),
-	}
-	return req.WithContext(ctx)
-}
-
-// upstreamURL is the request's path below the endpoint's.
-func (c *Call) upstreamURL(base *url.URL) *url.URL {
-	u := *base
-	u.Path = strings.TrimSuffix(u.Path, "/") + c.req.Path
-	if u.RawPath != "" {
-		u.RawPath = strings.TrimSuffix(u.RawPath, "/") + c.req.Path
-	}
-	u.RawQuery = c.req.RawQuery
-	return &u
-}
-
-// upstreamHeader makes the header of an attempt. The deadlines say what is left
-// at this moment.
-func (c *Call) upstreamHeader(ctx context.Context, endpoint *Endpoint, id attemptID) http.Header {
-	h := make(http.Header, len(c.req.Header)+10)
-	for name, values := range c.req.Header {
-		h[http.CanonicalHeaderKey(name)] = values
-	}
-	h.Set("Content-Type", "application/json")
-	h.Set("Accept", "application/json, application/msgpack")
-	h.Set("Accept-Encoding", "zstd, gzip")
-	h.Set("X-Baseten-Customer-Request-Id",
-		c.req.ID+"-"+strconv.Itoa(id.batch)+"-"+strconv.Itoa(id.attempt))
-	h.Del("Authorization")
-	if endpoint.Authorization != "" {
-		h.Set("Authorization", endpoint.Authorization)
-	}
-	if deadline, ok := ctx.Deadline(); ok {
-		left := max(time.Until(deadline).Milliseconds(), 1)
-		h.Set("Request-Timeout-Ms", strconv.FormatInt(left, 10))
-		h.Set("Request-Deadline-Ms", strconv.FormatInt(deadline.UnixMilli(), 10))
-	}
-	// An empty value marks the request as one that the transport may send again
-	// on another connection when a kept one turns out to be closed; it is not
-	// sent. Computing the same batch twice does no harm.
-	h["Idempotency-Key"] = []string{}
-	if _, ok := h["User-Agent"]; !ok {
-		h.Set("User-Agent", "baseten-performance-proxy")
-	}
-	return h
 }

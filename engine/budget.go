@@ -32,6 +32,12 @@ func (b *budget) take() bool {
 	}
 }
 
+// some reports whether anything is left.
+func (b *budget) some() bool { return b.left.Load() > 0 }
+
+// refund puts back one that was taken and not made use of.
+func (b *budget) refund() { b.left.Add(1) }
+
 // The retries after a status that a [RetryBucket] holds and how it is filled,
 // unless its options say otherwise.
 const (
@@ -56,16 +62,38 @@ type RetryBucket struct {
 	refilled atomic.Int64 // the time up to which time has put some back, since start
 }
 
-// NewRetryBucket returns a full bucket of the default size.
-func NewRetryBucket() *RetryBucket {
+// RetryBucketOptions say how a [RetryBucket] is filled. Zero means the default
+// and a negative number none.
+type RetryBucketOptions struct {
+	// Size is how many retries it holds. Default [DefaultBucketSize].
+	Size float64
+	// PerReply is what a good reply puts back. Default [DefaultBucketPerReply].
+	PerReply float64
+	// PerSecond is what time puts back. Default [DefaultBucketPerSecond].
+	PerSecond float64
+}
+
+// NewRetryBucket returns a full bucket.
+func NewRetryBucket(o RetryBucketOptions) *RetryBucket {
 	b := &RetryBucket{
-		size:      DefaultBucketSize * milli,
-		perReply:  DefaultBucketPerReply * milli,
-		perSecond: DefaultBucketPerSecond * milli,
+		size:      thousandths(o.Size, DefaultBucketSize),
+		perReply:  thousandths(o.PerReply, DefaultBucketPerReply),
+		perSecond: thousandths(o.PerSecond, DefaultBucketPerSecond),
 		start:     time.Now(),
 	}
 	b.level.Store(b.size)
 	return b
+}
+
+// thousandths returns a number of retries in the unit of the bucket.
+func thousandths(retries, preset float64) int64 {
+	switch {
+	case retries == 0:
+		retries = preset
+	case retries < 0:
+		return 0
+	}
+	return int64(retries * milli)
 }
 
 // take takes one retry out and reports whether there was one.

@@ -10,7 +10,6 @@ import (
 	"io"
 	"math"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 )
@@ -35,13 +34,13 @@ func (u cannedUpstream) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, errors.New("no reply for this request")
 }
 
-// run sends a request for embeddings to an upstream, every batch once.
-func run(t *testing.T, upstream http.RoundTripper, body string, settings Settings) (string, error) {
+// answered sends a request for embeddings to an upstream, every batch once.
+func answered(t *testing.T, upstream http.RoundTripper, body string, settings Settings) (string, error) {
 	t.Helper()
 	settings.MaxRetries = noRetries.MaxRetries
 	memory := NewMemory(1 << 30)
-	endpoint := &Endpoint{URL: &url.URL{Scheme: "http", Host: "upstream.test"}, Transport: upstream}
-	answer, err := New(Options{Memory: memory, NoSplit: []string{"listwise"}}).Do(context.Background(), endpoint,
+	to := soleUpstream(upstream)
+	answer, err := New(Options{Memory: memory, NoSplit: []string{"listwise"}}).Do(context.Background(), to,
 		&Request{Path: "/v1/embeddings", Body: []byte(body), Settings: settings})
 	var out bytes.Buffer
 	if err == nil {
@@ -125,7 +124,7 @@ func TestWrongRepliesAreErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			upstream := cannedUpstream{`"a"`: test.first, `"c"`: test.second}
-			got, err := run(t, upstream, `{"input":["a","b","c","d"]}`, Settings{BatchSize: 2, MaxConcurrentRequests: 1})
+			got, err := answered(t, upstream, `{"input":["a","b","c","d"]}`, Settings{BatchSize: 2, MaxConcurrentRequests: 1})
 			var fault *ReplyError
 			if !errors.As(err, &fault) || got != "" {
 				t.Errorf("got %q, %v, want a ReplyError and no data", got, err)
@@ -136,7 +135,7 @@ func TestWrongRepliesAreErrors(t *testing.T) {
 
 func TestOneBatchOfAListIsChecked(t *testing.T) {
 	t.Parallel()
-	got, err := run(t, cannedUpstream{`"`: `{"data":[{"index":0,"embedding":[1,2]}]}`}, `{"input":["a","b"]}`, Settings{})
+	got, err := answered(t, cannedUpstream{`"`: `{"data":[{"index":0,"embedding":[1,2]}]}`}, `{"input":["a","b"]}`, Settings{})
 	var fault *ReplyError
 	if !errors.As(err, &fault) || got != "" {
 		t.Errorf("got %q, %v, want a ReplyError and no data", got, err)
@@ -161,7 +160,7 @@ func TestOneBatchIsCheckedAsWell(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := run(t, cannedUpstream{`"`: test.reply}, test.body, Settings{BatchSize: 1})
+			got, err := answered(t, cannedUpstream{`"`: test.reply}, test.body, Settings{BatchSize: 1})
 			var fault *ReplyError
 			if !errors.As(err, &fault) || got != "" {
 				t.Errorf("got %q, %v, want a ReplyError and no data", got, err)
@@ -211,7 +210,7 @@ func TestGoodRepliesAreMerged(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := run(t, cannedUpstream{`"a"`: test.first, `"c"`: test.second}, test.body, Settings{BatchSize: 2})
+			got, err := answered(t, cannedUpstream{`"a"`: test.first, `"c"`: test.second}, test.body, Settings{BatchSize: 2})
 			if err != nil {
 				t.Fatal(err)
 			}

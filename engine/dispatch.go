@@ -4,29 +4,46 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 )
 
-// Run sends the batches of a call to the endpoint, at most
+// A run is a call on its way to a destination and back.
+type run struct {
+	*Engine
+	call  *Call
+	to    Destination
+	slots slots
+	// copies are the attempts that have goroutines of their own.
+	copies sync.WaitGroup
+}
+
+// Run sends the batches of a call to the destination, at most
 // MaxConcurrentRequests at once, and merges the replies. The first batch that
 // fails ends the others; nothing of the replies is returned then. Run returns
 // when nothing of the call is under way any more.
 //
 // Errors are a [*BatchError] around what happened to that batch, a
-// [*TimeoutError] when the time for the whole request is over, or the error of
-// ctx when its owner ended it. A call is run once; the answer must be closed.
-func (e *Engine) Run(ctx context.Context, endpoint *Endpoint, call *Call) (*Answer, error) {
+// [*TimeoutError] when the time for the whole request is over or cannot
+// suffice, or the error of ctx when its owner ended it. A call is run once; the
+// answer must be closed.
+func (e *Engine) Run(ctx context.Context, to Destination, call *Call) (*Answer, error) {
 	start := time.Now()
 	outer := ctx
-	ctx, cancel := call.withDeadline(ctx, start)
+	limit := call.limit(start)
+	ctx, cancel := limit.bound(ctx)
 	defer cancel()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	if err := limit.tooShort(call, to.Group); err != nil {
+		return nil, err
+	}
+	r := &run{Engine: e, call: call, to: to, slots: make(slots, call.settings.MaxConcurrentRequests)}
 	results := make([]result, call.Batches())
-	if err := e.dispatch(ctx, endpoint, call, results); err != nil {
+	if err := r.dispatch(ctx, results); err != nil {
 		releaseAll(results)
 		if outer.Err() != nil {
 			return nil, context.Cause(outer)
@@ -41,47 +58,38 @@ func (e *Engine) Run(ctx context.Context, endpoint *Endpoint, call *Call) (*Answ
 	return answer, nil
 }
 
-// withDeadline bounds the context by the total time and the client's deadline,
-// whichever is earlier.
-func (c *Call) withDeadline(ctx context.Context, start time.Time) (context.Context, context.CancelFunc) {
-	deadline, limit := c.req.Deadline, c.req.DeadlineName
-	if total := c.settings.TotalTimeout; total > 0 {
-		if end := start.Add(total); deadline.IsZero() || end.Before(deadline) {
-			deadline, limit = end, "total_timeout_s"
-		}
-	}
-	if deadline.IsZero() {
-		return context.WithCancel(ctx)
-	}
-	return context.WithDeadlineCause(ctx, deadline, &TimeoutError{Limit: limit, After: deadline.Sub(start)})
-}
-
 // dispatch runs all batches and fills results.
-func (e *Engine) dispatch(ctx context.Context, endpoint *Endpoint, call *Call, results []result) error {
+func (r *run) dispatch(ctx context.Context, results []result) error {
 	group, working := errgroup.WithContext(ctx)
-	slots := make(slots, call.settings.MaxConcurrentRequests)
 	for i := range results {
-		if !slots.acquire(working) {
+		if !r.slots.acquire(working) {
 			break
 		}
 		group.Go(func() (err error) {
-			defer func() {
-				if value := recover(); value != nil {
-					err = &PanicError{Value: value, Stack: debug.Stack()}
-				}
-				if err != nil {
-					err = batchError(i, err)
-				}
-			}()
-			results[i], err = e.batch(working, endpoint, call, i, slots)
-			return err
+			defer recoverInto(&err)
+			results[i], err = r.batch(working, i)
+			if err != nil {
+				return batchError(i, err)
+			}
+			return nil
 		})
 	}
-	if err := group.Wait(); err != nil {
+	err := group.Wait()
+	// The copies that lost are called off and end at once.
+	r.copies.Wait()
+	if err != nil {
 		return err
 	}
 	// The loop stops without an error when the context ends between batches.
 	return context.Cause(ctx)
+}
+
+// recoverInto, when it is deferred, makes an error of a panic, which would end
+// the process otherwise.
+func recoverInto(err *error) {
+	if value := recover(); value != nil {
+		*err = &PanicError{Value: value, Stack: debug.Stack()}
+	}
 }
 
 // slots are the places of the batches in flight.

@@ -46,12 +46,27 @@ func wait(req *http.Request, d time.Duration) error {
 	}
 }
 
+// groupOf returns a group of these endpoints, of which each gets the same share.
+func groupOf(endpoints ...*Endpoint) *Group {
+	members := make([]Member, len(endpoints))
+	for i, e := range endpoints {
+		members[i].Endpoint = e
+	}
+	return NewGroup(GroupOptions{}, members...)
+}
+
+// soleUpstream returns a destination with one endpoint and nothing else.
+func soleUpstream(upstream http.RoundTripper) Destination {
+	e := NewEndpoint(EndpointOptions{URL: &url.URL{Scheme: "http", Host: "upstream.test"}})
+	return Destination{Group: groupOf(e), Transport: upstream}
+}
+
 // embed sends n items, one a batch.
 func embed(ctx context.Context, upstream http.RoundTripper, n int, settings Settings) (*Answer, error) {
 	settings.BatchSize = 1
 	body := `{"input":["` + strings.Repeat(`x","`, n-1) + `x"]}`
-	endpoint := &Endpoint{URL: &url.URL{Scheme: "http", Host: "upstream.test"}, Transport: upstream}
-	return New(Options{}).Do(ctx, endpoint, &Request{Path: "/v1/embeddings", Body: []byte(body), Settings: settings})
+	to := soleUpstream(upstream)
+	return New(Options{}).Do(ctx, to, &Request{Path: "/v1/embeddings", Body: []byte(body), Settings: settings})
 }
 
 func TestBatchesInFlightAreBounded(t *testing.T) {
@@ -150,8 +165,8 @@ func TestDeadlines(t *testing.T) {
 				if test.deadline != 0 {
 					request.Deadline, request.DeadlineName = start.Add(test.deadline), "Request-Timeout-Ms"
 				}
-				endpoint := &Endpoint{URL: &url.URL{Scheme: "http", Host: "upstream.test"}, Transport: upstream}
-				answer, err := New(Options{}).Do(t.Context(), endpoint, request)
+				to := soleUpstream(upstream)
+				answer, err := New(Options{}).Do(t.Context(), to, request)
 				if err == nil {
 					answer.Close()
 				}
@@ -229,11 +244,11 @@ func TestEachBatchCarriesItsHeaders(t *testing.T) {
 		}
 		return oneVector(req), nil
 	})
-	endpoint := &Endpoint{
-		URL:       &url.URL{Scheme: "http", Host: "upstream.test", Path: "/base/"},
+	to := Destination{
+		Group:     groupOf(NewEndpoint(EndpointOptions{URL: &url.URL{Scheme: "http", Host: "upstream.test", Path: "/base/"}})),
 		Transport: upstream, Authorization: "Bearer K",
 	}
-	answer, err := New(Options{}).Do(t.Context(), endpoint, &Request{
+	answer, err := New(Options{}).Do(t.Context(), to, &Request{
 		Path: "/v1/embeddings", RawQuery: "a=1&b=%20", Body: []byte(`{"input":["a","b"]}`), ID: "id",
 		Header:   http.Header{"X-Extra": {"1"}, "Authorization": {"Bearer other"}, "accept": {"text/html"}},
 		Settings: Settings{BatchSize: 1},

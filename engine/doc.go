@@ -8,9 +8,13 @@
 //
 //	parse     request.go     the operation of the path and body, its items, bad input refused
 //	split     batch.go       items to batches, a batch is cut out of the client's bytes
-//	dispatch  dispatch.go    batches in flight, first fault ends the rest
-//	attempt   attempt.go     one batch to one endpoint and back, within its time
-//	retry     retry.go       what is tried again and when, within the limits of budget.go
+//	dispatch  dispatch.go    batches in flight, first fault ends the rest; deadline.go bounds the whole
+//	retry     retry.go       what is tried again, where and when, within budget.go
+//	choose    group.go       the endpoint of an attempt, by policy.go; endpoint.go is what is known of one:
+//	                         health.go and healthcheck.go, latency.go
+//	wait      limiter.go     the batch's turn at the endpoint, fair between requests
+//	hedge     hedge.go       the attempt and, when it is late, a copy of it
+//	attempt   attempt.go     one batch to one endpoint and back, within its time; upstreamrequest.go, transport.go
 //	read      reply.go       the whole reply, unpacked, within the limits of memory
 //	check     check.go       as many results as items, every index once, one vector length, one model
 //	merge     merge.go       the upstreams' bytes in the order of the input, index rewritten, usage added up

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"sync"
 
 	"github.com/basetenlabs/caddy-performance-proxy/engine/jsonspan"
@@ -22,6 +21,8 @@ type Options struct {
 	Memory *Memory
 	// NoSplit are the models whose requests are never split.
 	NoSplit []string
+	// Observer is told what the engine does; nil for nobody.
+	Observer Observer
 }
 
 // An Engine splits requests, sends them and merges the replies. It is safe for
@@ -30,6 +31,7 @@ type Engine struct {
 	maxResponseBody int64
 	memory          *Memory
 	noSplit         map[string]bool
+	observer        Observer
 }
 
 // New returns an engine.
@@ -38,6 +40,10 @@ func New(o Options) *Engine {
 		maxResponseBody: o.MaxResponseBody,
 		memory:          o.Memory,
 		noSplit:         make(map[string]bool, len(o.NoSplit)),
+		observer:        o.Observer,
+	}
+	if e.observer == nil {
+		e.observer = unobserved{}
 	}
 	if e.maxResponseBody <= 0 {
 		e.maxResponseBody = DefaultMaxResponseBody
@@ -48,29 +54,25 @@ func New(o Options) *Engine {
 	return e
 }
 
-// An Endpoint is a model server.
-type Endpoint struct {
-	// URL is where the server's paths begin: scheme, host and a path to which
-	// the request's path is appended.
-	URL *url.URL
+// A Destination says where a request goes.
+type Destination struct {
+	// Group are the endpoints that can answer it.
+	Group *Group
 	// Transport makes the connections; see [NewTransport].
 	Transport http.RoundTripper
-	// Authorization is the value of the header of that name, which goes to this
-	// endpoint only; empty for none.
+	// Authorization is the value of the header of that name, which goes to the
+	// endpoints of the group only; empty for none.
 	Authorization string
-	// Retries bounds the retries after a status over all requests that share it;
-	// nil means no bound beyond that of each batch.
-	Retries *RetryBucket
 }
 
 // Do prepares a request and runs it: [Engine.Prepare], then [Engine.Run]. The
 // answer must be closed.
-func (e *Engine) Do(ctx context.Context, endpoint *Endpoint, req *Request) (*Answer, error) {
+func (e *Engine) Do(ctx context.Context, to Destination, req *Request) (*Answer, error) {
 	call, err := e.Prepare(req)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := e.Run(ctx, endpoint, call)
+	answer, err := e.Run(ctx, to, call)
 	if err != nil {
 		call.Close()
 		return nil, err

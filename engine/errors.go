@@ -93,6 +93,9 @@ type NetworkError struct {
 func (e *NetworkError) Error() string { return "upstream unreachable: " + e.Err.Error() }
 func (e *NetworkError) Unwrap() error { return e.Err }
 
+// errNoEndpoint is returned when a group has no members.
+var errNoEndpoint = &NetworkError{Cause: "there is no endpoint", Err: errors.New("there is no endpoint")}
+
 // newNetworkError makes an error of what the transport says, which may hold what
 // the upstream sent.
 func newNetworkError(err error, authorization string) *NetworkError {
@@ -136,9 +139,17 @@ type TimeoutError struct {
 	// After is the time that the limit left, zero or less when it had passed at
 	// the start.
 	After time.Duration
+	// Needs is set when nothing was sent because the limit cannot suffice: the
+	// least time that the request takes, judged by the replies of the last
+	// seconds.
+	Needs time.Duration
 }
 
 func (e *TimeoutError) Error() string {
+	if e.Needs > 0 {
+		return fmt.Sprintf("the request takes at least %v, and %s leaves it %v; nothing was sent",
+			e.Needs.Round(time.Millisecond), e.Limit, e.After.Round(time.Millisecond))
+	}
 	if e.After <= 0 {
 		return fmt.Sprintf("the deadline set by %s had passed before the request came", e.Limit)
 	}

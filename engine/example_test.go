@@ -38,8 +38,12 @@ func Example() {
 	}
 
 	proxy := engine.New(engine.Options{})
+	endpoint := engine.NewEndpoint(engine.EndpointOptions{URL: target})
 	answer, err := proxy.Do(context.Background(),
-		&engine.Endpoint{URL: target, Transport: transport},
+		engine.Destination{
+			Group:     engine.NewGroup(engine.GroupOptions{}, engine.Member{Endpoint: endpoint}),
+			Transport: transport,
+		},
 		&engine.Request{
 			Path:     "/v1/embeddings",
 			Body:     body,

@@ -19,7 +19,7 @@ func FuzzReplyIsRightOrRefused(f *testing.F) {
 	f.Add([]byte(`{"data":[{"index":0,"embedding":[1]},{"index":1,"embedding":[null]}],"total_time":1,"proxy_metadata":{}}`), good)
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		upstream := cannedUpstream{`"a"`: string(first), `"c"`: string(second)}
-		got, err := run(t, upstream, `{"input":["a","b","c","d"]}`, Settings{BatchSize: 2, MaxConcurrentRequests: 1})
+		got, err := answered(t, upstream, `{"input":["a","b","c","d"]}`, Settings{BatchSize: 2, MaxConcurrentRequests: 1})
 		if err != nil {
 			var fault *ReplyError
 			if !errors.As(err, &fault) || got != "" {

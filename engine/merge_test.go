@@ -9,7 +9,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
@@ -43,8 +42,8 @@ func TestSplitThenMergeIsTheWhole(t *testing.T) {
 func runWhole(t *testing.T, upstream http.RoundTripper, body []byte, settings Settings) []byte {
 	t.Helper()
 	memory := NewMemory(1 << 30)
-	endpoint := &Endpoint{URL: &url.URL{Scheme: "http", Host: "upstream.test"}, Transport: upstream}
-	answer, err := New(Options{Memory: memory}).Do(context.Background(), endpoint,
+	to := soleUpstream(upstream)
+	answer, err := New(Options{Memory: memory}).Do(context.Background(), to,
 		&Request{Path: "/v1/embeddings", Body: body, Settings: settings})
 	if err != nil {
 		t.Fatalf("%v: %s", err, body)

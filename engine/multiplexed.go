@@ -30,10 +30,10 @@ type lane struct {
 	load   atomic.Int64
 }
 
-func newMultiplexed(o TransportOptions, p http.Protocols) *multiplexed {
+func newMultiplexed(base *http.Transport, p http.Protocols) *multiplexed {
 	m := new(multiplexed)
 	for i := range m.lanes {
-		m.lanes[i].opener = newOpener(o.transport(p))
+		m.lanes[i].opener = newOpener(speaking(base, p))
 	}
 	return m
 }

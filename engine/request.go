@@ -47,8 +47,9 @@ type Call struct {
 	doc      jsonspan.Document
 	plan     plan
 	checks   *checks
-	retries  budget // of this request
-	release  func()
+	// retries and hedges are the budgets of this request.
+	retries, hedges budget
+	release         func()
 }
 
 // Operation returns the operation of the call.
@@ -129,6 +130,7 @@ func (e *Engine) plan(c *Call) error {
 	c.plan = newPlan(c)
 	c.checks = newChecks(c)
 	c.retries.fill(len(c.plan.batches), c.settings.RetryBudgetPct)
+	c.hedges.fill(len(c.plan.batches), c.settings.HedgeBudgetPct)
 	return nil
 }
 

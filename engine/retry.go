@@ -1,12 +1,15 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 const (
@@ -15,6 +18,138 @@ const (
 	// maxBackoff is the longest wait that the engine makes up itself.
 	maxBackoff = 45 * time.Second
 )
+
+// A delivery is one batch on its way: its attempts, one after the other. It is
+// for one goroutine, which those of copies only read.
+type delivery struct {
+	*run
+	batch int
+	// items is the number of items in the batch, at least 1.
+	items int
+	// tried are the endpoints that were tried, and from when they may be again.
+	tried []attempted
+}
+
+// attempted is an endpoint that a batch has tried.
+type attempted struct {
+	endpoint *Endpoint
+	// notBefore is when the endpoint asked to be tried again, the zero time when
+	// it did not ask.
+	notBefore time.Time
+}
+
+// batch brings one batch upstream and its checked result back. It holds one of
+// the slots when it begins, and none while it waits to try again or when it
+// ends.
+func (r *run) batch(ctx context.Context, batch int) (result, error) {
+	start := time.Now()
+	d := &delivery{run: r, batch: batch, items: max(1, r.call.plan.batches[batch].len())}
+	at, ok := r.to.Group.choose(nil)
+	if !ok {
+		r.slots.release()
+		return result{}, errNoEndpoint
+	}
+	for tried := 0; ; tried++ {
+		res, err := d.attemptInSlot(ctx, tried, at)
+		if err == nil {
+			res.took = time.Since(start)
+			r.to.Group.reward()
+			return res, nil
+		}
+		next, wait, ok := d.next(ctx, err, tried)
+		if !ok || !sleep(ctx, wait) {
+			return result{}, err
+		}
+		at = next
+		if !r.slots.acquire(ctx) {
+			return result{}, context.Cause(ctx)
+		}
+	}
+}
+
+// next decides whether a batch is tried again after err, where, and how long to
+// wait before that; what the retry costs is spent then. A wait that would pass
+// the deadline is not begun.
+func (d *delivery) next(ctx context.Context, err error, tried int) (c choice, wait time.Duration, ok bool) {
+	class := d.call.class(err, tried)
+	if class == neverRetried || tried >= d.call.settings.MaxRetries || ctx.Err() != nil {
+		return choice{}, 0, false
+	}
+	if c, ok = d.to.Group.choose(d.endpoints()); !ok {
+		return choice{}, 0, false
+	}
+	wait = max(d.call.backoff(tried), time.Until(d.notBefore(c.endpoint)))
+	if !inTime(ctx, wait) || !d.pay(class, c) {
+		return choice{}, 0, false
+	}
+	d.observer.Retrying(c.endpoint, err)
+	return c, wait, true
+}
+
+// pay spends what a retry at the chosen endpoint costs and reports whether it
+// may be made. One at an endpoint that is up and was not tried yet is free: there
+// are no more of these than endpoints.
+func (d *delivery) pay(class retryClass, c choice) bool {
+	switch {
+	case c.fresh || class == retriedFree:
+		return true
+	case class == retriedByRequest && !d.call.retries.take():
+		d.observer.Refused(RequestRetries)
+		return false
+	case class == retriedByGroup && !d.to.Group.spend():
+		d.observer.Refused(GroupRetries)
+		return false
+	}
+	return true
+}
+
+// endpoints returns the endpoints that were tried.
+func (d *delivery) endpoints() []*Endpoint {
+	endpoints := make([]*Endpoint, len(d.tried))
+	for i := range d.tried {
+		endpoints[i] = d.tried[i].endpoint
+	}
+	return endpoints
+}
+
+// notBefore returns when an endpoint asked to be tried again, the zero time when
+// it did not.
+func (d *delivery) notBefore(e *Endpoint) time.Time {
+	var latest time.Time
+	for _, t := range d.tried {
+		if t.endpoint == e && t.notBefore.After(latest) {
+			latest = t.notBefore
+		}
+	}
+	return latest
+}
+
+// remember takes note of an endpoint at which the batch failed.
+func (d *delivery) remember(e *Endpoint, err error) {
+	t := attempted{endpoint: e}
+	if wait := asksToWait(retryAfterOf(err), time.Now()); wait > 0 {
+		t.notBefore = time.Now().Add(wait)
+	}
+	d.tried = append(d.tried, t)
+}
+
+// inTime reports whether a wait leaves any time before the deadline.
+func inTime(ctx context.Context, wait time.Duration) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() == nil && (!ok || time.Until(deadline) > wait)
+}
+
+// sleep waits and reports whether the context lasted.
+func sleep(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
 
 // A retryClass says what a retry costs.
 type retryClass uint8
@@ -29,7 +164,7 @@ const (
 	// of the group of endpoints.
 	retriedByGroup
 	// retriedFree is a status by which the upstream itself says when to come
-	// again.
+	// again, and a request that it has not begun with.
 	retriedFree
 )
 
@@ -50,6 +185,10 @@ func (c *Call) class(err error, tried int) retryClass {
 	}
 	if _, ok := errors.AsType[*PanicError](err); ok {
 		return neverRetried
+	}
+	if stream, ok := errors.AsType[http2.StreamError](err); ok && stream.Code == http2.ErrCodeRefusedStream {
+		// The server has not begun with it (RFC 9113, section 8.7).
+		return retriedFree
 	}
 	return retriedByRequest
 }
@@ -75,35 +214,16 @@ func (c *Call) statusClass(e *StatusError, tried int) retryClass {
 	return neverRetried
 }
 
-// mayRetry spends what a retry after err costs and reports whether it may be
-// made.
-func (c *Call) mayRetry(endpoint *Endpoint, err error, tried int) bool {
-	if tried >= c.settings.MaxRetries {
-		return false
-	}
-	switch c.class(err, tried) {
-	case retriedByRequest:
-		return c.retries.take()
-	case retriedByGroup:
-		return endpoint.Retries == nil || endpoint.Retries.take()
-	case retriedFree:
-		return true
-	}
-	return false
-}
-
 // backoff returns how long to wait before attempt number tried+1: at random up
-// to a bound that grows with every attempt ("full jitter"), and at least as long
-// as the upstream asked for.
+// to a bound that grows with every attempt ("full jitter").
 //
 // See "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-func (c *Call) backoff(err error, tried int) time.Duration {
+func (c *Call) backoff(tried int) time.Duration {
 	bound := min(c.settings.InitialBackoff, maxBackoff)
 	for range tried {
 		bound = min(bound*backoffFactor, maxBackoff)
 	}
-	wait := rand.N(bound + 1)
-	return max(wait, asksToWait(retryAfterOf(err), time.Now()))
+	return rand.N(bound + 1)
 }
 
 // retryAfterOf returns the Retry-After header of the reply that failed, empty

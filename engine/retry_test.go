@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,9 +29,9 @@ func meet(t *testing.T, settings Settings, n int, faults ...enginetest.Fault) re
 	t.Helper()
 	upstream := enginetest.New()
 	upstream.Script = enginetest.First(n, faults...)
-	endpoint := &Endpoint{URL: &url.URL{Scheme: "http", Host: "upstream.test"}, Transport: upstream}
+	to := soleUpstream(upstream)
 	start := time.Now()
-	answer, err := New(Options{}).Do(t.Context(), endpoint,
+	answer, err := New(Options{}).Do(t.Context(), to,
 		&Request{Path: "/v1/embeddings", Body: []byte(`{"input":["a","b"]}`), Settings: settings, ID: "id"})
 	if err == nil {
 		var merged strings.Builder
@@ -121,7 +120,7 @@ func TestWaitsBetweenAttempts(t *testing.T) {
 				t.Errorf("of 200 waits before retry %d the longest is %v, want nearly %v", i+1, longest[i], bound)
 			}
 		}
-		if wait := (&Call{settings: Settings{InitialBackoff: 45 * time.Second}}).backoff(errors.New("x"), 6); wait > 45*time.Second {
+		if wait := (&Call{settings: Settings{InitialBackoff: 45 * time.Second}}).backoff(6); wait > 45*time.Second {
 			t.Errorf("a wait is %v", wait)
 		}
 	})
@@ -210,7 +209,7 @@ func TestBudgetsHoldUnderConcurrency(t *testing.T) {
 	t.Parallel()
 	var b budget
 	b.fill(1000, 0.05)
-	bucket := NewRetryBucket()
+	bucket := NewRetryBucket(RetryBucketOptions{})
 	var all sync.WaitGroup
 	var budgeted, bucketed atomic.Int64
 	for range 1000 {
@@ -241,7 +240,7 @@ func TestBudgetsHoldUnderConcurrency(t *testing.T) {
 func TestBucketIsFilledByTimeAndGoodReplies(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := NewRetryBucket()
+		b := NewRetryBucket(RetryBucketOptions{})
 		taken := func() (n int) {
 			for b.take() {
 				n++
@@ -277,12 +276,13 @@ func TestUpstreamThatIsDownIsNotHammered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		upstream := enginetest.New()
 		upstream.Script = enginetest.Always(enginetest.Status(503, "down"))
-		endpoint := &Endpoint{URL: &url.URL{Scheme: "http", Host: "upstream.test"}, Transport: upstream, Retries: NewRetryBucket()}
+		to := soleUpstream(upstream)
+		to.Group.retries = NewRetryBucket(RetryBucketOptions{})
 		var requests sync.WaitGroup
 		start := time.Now()
 		for range 500 {
 			requests.Go(func() {
-				_, err := New(Options{}).Do(t.Context(), endpoint, &Request{Path: "/v1/embeddings", Body: []byte(`{"input":"a"}`)})
+				_, err := New(Options{}).Do(t.Context(), to, &Request{Path: "/v1/embeddings", Body: []byte(`{"input":"a"}`)})
 				if _, ok := errors.AsType[*StatusError](err); !ok {
 					t.Errorf("got %v", err)
 				}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -56,11 +55,8 @@ func TestOperationsAreRows(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer call.Close()
-			endpoint := &Endpoint{
-				URL:       &url.URL{Scheme: "http", Host: "upstream.test"},
-				Transport: cannedUpstream{`"a"`: test.first, `"b"`: test.second},
-			}
-			answer, err := e.Run(t.Context(), endpoint, call)
+			to := soleUpstream(cannedUpstream{`"a"`: test.first, `"b"`: test.second})
+			answer, err := e.Run(t.Context(), to, call)
 			if test.want == "" {
 				if _, ok := errors.AsType[*ReplyError](err); !ok {
 					t.Errorf("got %v, want a ReplyError", err)
@@ -116,7 +112,7 @@ func TestForeignReplies(t *testing.T) {
 				resp.Header.Set("Metadata", "{}")
 				return resp, nil
 			})
-			got, err := run(t, upstream, `{"input":["a","b"],"encoding_format":"int8"}`, Settings{BatchSize: 1})
+			got, err := answered(t, upstream, `{"input":["a","b"],"encoding_format":"int8"}`, Settings{BatchSize: 1})
 			if _, fault := errors.AsType[*ReplyError](err); fault == test.ok {
 				t.Fatalf("got %s, %v", got, err)
 			}

@@ -28,6 +28,18 @@ type Settings struct {
 	// InitialBackoff bounds the wait before the first retry of a batch; each
 	// further wait may be four times as long, up to 45 s. Default 125 ms.
 	InitialBackoff time.Duration
+	// HedgeDelay is how long after the sending of a batch a copy of it is sent, to
+	// another endpoint where there is one, when the reply is not complete by then.
+	// Zero means that none is sent.
+	HedgeDelay time.Duration
+	// HedgeAuto replaces HedgeDelay by the time within which the endpoint answered
+	// 95 of 100 batches of that size lately, but at least 45 ms. Until enough
+	// replies were seen, no copies are sent. When the copy is late as well, one more
+	// is sent in the same manner.
+	HedgeAuto bool
+	// HedgeBudgetPct bounds the copies of a request of n batches to
+	// max(2, 1+ceil(n·HedgeBudgetPct)); negative for none. Default 0.1.
+	HedgeBudgetPct float64
 	// NonRetryableStatusCodes are statuses that are not tried again although they
 	// are by default: 408, 409, 424 (once), 429 and 500 to 599.
 	NonRetryableStatusCodes []int
@@ -44,6 +56,7 @@ func DefaultSettings() Settings {
 		Timeout:               30 * time.Second,
 		MaxRetries:            5,
 		RetryBudgetPct:        0.05,
+		HedgeBudgetPct:        0.1,
 		InitialBackoff:        125 * time.Millisecond,
 	}
 }
@@ -68,6 +81,9 @@ func (s Settings) withDefaults() Settings {
 	}
 	if s.RetryBudgetPct == 0 {
 		s.RetryBudgetPct = d.RetryBudgetPct
+	}
+	if s.HedgeBudgetPct == 0 {
+		s.HedgeBudgetPct = d.HedgeBudgetPct
 	}
 	if s.InitialBackoff <= 0 {
 		s.InitialBackoff = d.InitialBackoff

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -66,6 +67,14 @@ type TransportOptions struct {
 	// TLS is the configuration for https. Nil means the system's roots and no
 	// client certificate.
 	TLS *tls.Config
+	// ServerName is the name that servers prove to have in TLS, for URLs that hold
+	// an address in the place of a name. Empty means that TLS or the URL says it.
+	ServerName string
+	// Base is a transport whose way to dial, TLS, forward proxy, time limits,
+	// sizes and limits of connections are used, in the place of DialTimeout,
+	// Control, Proxy and TLS. The HTTP versions are not taken from it. It is not
+	// used itself, and not changed. Nil means none.
+	Base *http.Transport
 }
 
 // A Transport sends requests upstream over connections that it keeps. It never
@@ -91,46 +100,92 @@ func NewTransport(o TransportOptions) (*Transport, error) {
 	default:
 		return nil, fmt.Errorf("unknown HTTP version %q", o.HTTPVersion)
 	}
-	if o.DialTimeout <= 0 {
-		o.DialTimeout = DefaultDialTimeout
-	}
-	if o.TLS == nil {
-		o.TLS = &tls.Config{}
-	}
-	if o.TLS = o.TLS.Clone(); o.TLS.ClientSessionCache == nil {
-		o.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(sessionsKept)
-	}
-	// What is negotiated follows from the protocols of each transport.
-	o.TLS.NextProtos = nil
-
+	base := o.base()
 	var http1, negotiated, unencrypted http.Protocols
 	http1.SetHTTP1(true)
 	negotiated.SetHTTP1(true)
 	negotiated.SetHTTP2(true)
 	unencrypted.SetUnencryptedHTTP2(true)
 	return &Transport{
-		http1:       o.transport(http1),
-		negotiated:  newMultiplexed(o, negotiated),
-		unencrypted: newMultiplexed(o, unencrypted),
+		http1:       speaking(base, http1),
+		negotiated:  newMultiplexed(base, negotiated),
+		unencrypted: newMultiplexed(base, unencrypted),
 		version:     o.HTTPVersion,
 	}, nil
 }
 
-// transport returns a transport of net/http.
-func (o TransportOptions) transport(p http.Protocols) *http.Transport {
-	dialer := &net.Dialer{Timeout: o.DialTimeout, Control: o.Control}
-	return &http.Transport{
-		Protocols:              &p,
-		HTTP2:                  &http.HTTP2Config{MaxReadFrameSize: readFrame, SendPingTimeout: pingAfter},
-		Proxy:                  o.Proxy,
-		DialContext:            keep(dialer.DialContext),
-		TLSClientConfig:        o.TLS.Clone(),
-		TLSHandshakeTimeout:    o.DialTimeout,
-		DisableCompression:     true,
-		MaxIdleConnsPerHost:    maxIdlePerHost,
-		IdleConnTimeout:        idleTimeout,
-		MaxResponseHeaderBytes: maxResponseHeader,
+// base returns what all transports of net/http have in common.
+func (o TransportOptions) base() *http.Transport {
+	t := o.dialing()
+	if o.Base != nil {
+		t = likeBase(o.Base)
 	}
+	t.HTTP2 = &http.HTTP2Config{MaxReadFrameSize: readFrame, SendPingTimeout: pingAfter}
+	t.DisableCompression = true
+	if t.DialContext == nil {
+		t.DialContext = new(net.Dialer).DialContext
+	}
+	t.DialContext = keep(t.DialContext)
+	t.MaxIdleConnsPerHost = cmp.Or(t.MaxIdleConnsPerHost, maxIdlePerHost)
+	t.IdleConnTimeout = cmp.Or(t.IdleConnTimeout, idleTimeout)
+	t.MaxResponseHeaderBytes = cmp.Or(t.MaxResponseHeaderBytes, maxResponseHeader)
+	t.TLSHandshakeTimeout = cmp.Or(t.TLSHandshakeTimeout, DefaultDialTimeout)
+	if t.TLSClientConfig == nil {
+		t.TLSClientConfig = new(tls.Config)
+	}
+	if t.TLSClientConfig.ClientSessionCache == nil {
+		t.TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(sessionsKept)
+	}
+	t.TLSClientConfig.ServerName = cmp.Or(t.TLSClientConfig.ServerName, o.ServerName)
+	// What is negotiated follows from the protocols of each transport.
+	t.TLSClientConfig.NextProtos = nil
+	return t
+}
+
+// dialing returns a transport that dials as the options say.
+func (o TransportOptions) dialing() *http.Transport {
+	timeout := o.DialTimeout
+	if timeout <= 0 {
+		timeout = DefaultDialTimeout
+	}
+	dialer := &net.Dialer{Timeout: timeout, Control: o.Control}
+	return &http.Transport{
+		Proxy:               o.Proxy,
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     o.TLS.Clone(),
+		TLSHandshakeTimeout: timeout,
+	}
+}
+
+// likeBase returns a transport that connects as another does. It is no clone,
+// which would speak HTTP/2 over the connections of the other one.
+func likeBase(base *http.Transport) *http.Transport {
+	return &http.Transport{
+		Proxy:                  base.Proxy,
+		OnProxyConnectResponse: base.OnProxyConnectResponse,
+		ProxyConnectHeader:     base.ProxyConnectHeader.Clone(),
+		GetProxyConnectHeader:  base.GetProxyConnectHeader,
+		DialContext:            base.DialContext,
+		TLSClientConfig:        base.TLSClientConfig.Clone(),
+		TLSHandshakeTimeout:    base.TLSHandshakeTimeout,
+		DisableKeepAlives:      base.DisableKeepAlives,
+		MaxIdleConns:           base.MaxIdleConns,
+		MaxIdleConnsPerHost:    base.MaxIdleConnsPerHost,
+		MaxConnsPerHost:        base.MaxConnsPerHost,
+		IdleConnTimeout:        base.IdleConnTimeout,
+		ResponseHeaderTimeout:  base.ResponseHeaderTimeout,
+		ExpectContinueTimeout:  base.ExpectContinueTimeout,
+		MaxResponseHeaderBytes: base.MaxResponseHeaderBytes,
+		WriteBufferSize:        base.WriteBufferSize,
+		ReadBufferSize:         base.ReadBufferSize,
+	}
+}
+
+// speaking returns a transport like base for the given protocols.
+func speaking(base *http.Transport, p http.Protocols) *http.Transport {
+	t := base.Clone()
+	t.Protocols = &p
+	return t
 }
 
 // RoundTrip sends one request as [http.RoundTripper] says. The scheme of the

@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// minHedgeDelay is the shortest wait before a copy is sent that auto comes to.
+	minHedgeDelay = 45 * time.Millisecond
+	// maxCopies is how many copies auto sends of one attempt. Among many batches
+	// there is now and then one of which a single copy is late as well.
+	maxCopies = 2
+)
+
+// hedgeDelay returns after which time a copy of a batch that was sent to the
+// endpoint is due, and whether one is to be sent at all.
+func (d *delivery) hedgeDelay(e *Endpoint) (time.Duration, bool) {
+	if !d.call.settings.HedgeAuto {
+		return d.call.settings.HedgeDelay, d.call.settings.HedgeDelay > 0
+	}
+	usual, known := e.latency.percentile95(d.items)
+	return max(usual, minHedgeDelay), known
+}
+
+// A race is an attempt and its copies.
+type race struct {
+	*delivery
+	id attemptID
+	// callOff ends what is under way.
+	callOff context.CancelCauseFunc
+	// outcomes has room for all, so that nobody who comes late is blocked.
+	outcomes chan armOutcome
+	// won is set by the first good reply.
+	won atomic.Bool
+	// at are the endpoints that the attempt and its copies were sent to.
+	at []*Endpoint
+	// running counts those whose outcome is not known.
+	running int
+	err     error
+}
+
+// An armOutcome is what became of the attempt or a copy of it.
+type armOutcome struct {
+	res      result
+	err      error
+	endpoint *Endpoint
+}
+
+// race makes an attempt whose turn has come, and sends a copy whenever the delay
+// passes. The first complete good reply wins and the others are called off; an
+// error waits for them.
+func (d *delivery) race(ctx context.Context, id attemptID, first choice, delay time.Duration) (result, error) {
+	ctx, callOff := context.WithCancelCause(ctx)
+	defer callOff(errLost)
+	r := &race{delivery: d, id: id, callOff: callOff, outcomes: make(chan armOutcome, 1+maxCopies)}
+	r.start(first, func() (result, error) { return r.arm(ctx, id, first) })
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	for {
+		select {
+		case o := <-r.outcomes:
+			if o.err == nil {
+				return o.res, nil
+			}
+			r.running--
+			d.remember(o.endpoint, o.err)
+			if r.err = d.graver(r.err, o.err); r.running == 0 {
+				return result{}, r.err
+			}
+		case <-timer.C:
+			if next, more := r.copy(ctx); more {
+				timer.Reset(next)
+			}
+		}
+	}
+}
+
+// start runs one of the race in a goroutine of its own.
+func (r *race) start(c choice, run func() (result, error)) {
+	r.at = append(r.at, c.endpoint)
+	r.running++
+	r.copies.Go(func() {
+		o := armOutcome{endpoint: c.endpoint}
+		defer func() { r.outcomes <- o }()
+		defer recoverInto(&o.err)
+		o.res, o.err = run()
+	})
+}
+
+// arm makes the attempt or a copy of it, whose turn has come, and gives its
+// place back: when it has won, after the others were called off, so that none of
+// them is sent in that place.
+func (r *race) arm(ctx context.Context, id attemptID, c choice) (result, error) {
+	defer r.leave(c)
+	res, err := r.attempt(ctx, id, c)
+	switch {
+	case err != nil:
+		return result{}, err
+	case r.won.Swap(true):
+		// Both were complete at the same moment.
+		res.release()
+		return result{}, errLost
+	}
+	r.callOff(errLost)
+	return res, nil
+}
+
+// copy sends a copy if the budget has one left. It returns after which time the
+// next one is due, and whether there is to be one.
+func (r *race) copy(ctx context.Context) (next time.Duration, more bool) {
+	hedges := &r.call.hedges
+	if !hedges.take() {
+		r.observer.Refused(RequestHedges)
+		return 0, false
+	}
+	c, ok := r.to.Group.choose(slices.Concat(r.endpoints(), r.at))
+	if !ok {
+		hedges.refund()
+		return 0, false
+	}
+	r.id.copy++
+	id := r.id
+	r.start(c, func() (result, error) {
+		if err := r.enter(ctx, c, true); err != nil {
+			hedges.refund()
+			return result{}, err
+		}
+		return r.arm(ctx, id, c)
+	})
+	if !r.call.settings.HedgeAuto || id.copy == maxCopies {
+		return 0, false
+	}
+	return r.hedgeDelay(c.endpoint)
+}
+
+// graver returns the error that says more: one that another attempt cannot mend,
+// else the first.
+func (d *delivery) graver(first, second error) error {
+	if first == nil || d.call.class(second, 0) == neverRetried {
+		return second
+	}
+	return first
+}

@@ -1,0 +1,603 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A turnstile is a limiter in a synctest bubble and the order in which batches
+// pass it.
+type turnstile struct {
+	*limiter
+	mu     sync.Mutex
+	passed []string
+}
+
+// come lets a batch wait for its turn, and returns when it has passed or waits.
+// What it returns ends the wait.
+func (s *turnstile) come(t *testing.T, name string, turn turn) context.CancelFunc {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		if _, err := s.acquire(ctx, turn); err != nil {
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.passed = append(s.passed, name)
+	}()
+	synctest.Wait()
+	return cancel
+}
+
+// expect checks which batches have passed since it was called last, in the order
+// of their names when several go at once.
+func (s *turnstile) expect(t *testing.T, what, want string) {
+	t.Helper()
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slices.Sort(s.passed)
+	if got := strings.Join(s.passed, " "); got != want {
+		t.Errorf("%s: %q went, want %q", what, got, want)
+	}
+	s.passed = nil
+}
+
+// checkEmpty checks that nothing is held and nothing is remembered.
+func checkEmpty(t *testing.T, l *limiter) {
+	t.Helper()
+	if requests, items := l.inFlight(); requests != 0 || items != 0 {
+		t.Errorf("%d requests and %d items are left in flight", requests, items)
+	}
+	if len(l.waiting) != 0 || l.flows != nil || l.idle != nil {
+		t.Errorf("the limiter remembers %d flows, of which %d wait", len(l.flows), len(l.waiting))
+	}
+}
+
+func TestLimiterBoundsHoldAtEveryMoment(t *testing.T) {
+	t.Parallel()
+	type count struct{ requests, items int }
+	tests := map[string]struct {
+		options  limiterOptions
+		rejected float64 // part of the batches
+		reached  count   // at least, or the test says nothing
+	}{
+		"requests":                     {limiterOptions{MaxRequests: 7}, 0, count{7, 100}},
+		"items":                        {limiterOptions{MaxItems: 100}, 0, count{5, 100}},
+		"both":                         {limiterOptions{MaxRequests: 7, MaxItems: 100}, 0, count{7, 95}},
+		"items, and some batches over": {limiterOptions{MaxItems: 30}, 0, count{2, 31}},
+		"both, and a window":           {limiterOptions{MaxRequests: 50, MaxItems: 500}, 0.1, count{10, 100}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := newLimiter(test.options)
+				var mu sync.Mutex
+				var held, most count
+				add := func(requests, items int) {
+					mu.Lock()
+					defer mu.Unlock()
+					held = count{held.requests + requests, held.items + items}
+					most = count{max(most.requests, held.requests), max(most.items, held.items)}
+					if held.requests > l.maxRequests || held.items > l.maxItems && held.requests > 1 {
+						t.Errorf("%+v are in flight", held)
+					}
+				}
+				var flows [20]int
+				var all sync.WaitGroup
+				for i := range 1000 {
+					all.Go(func() {
+						for range 10 {
+							ctx, cancel := context.WithTimeout(t.Context(), rand.N(2*time.Second))
+							items := 1 + rand.IntN(40)
+							if _, err := l.acquire(ctx, turn{&flows[i%20], items, rand.IntN(4) == 0}); err == nil {
+								add(1, items)
+								<-time.After(rand.N(3 * time.Millisecond))
+								add(-1, -items)
+								if rand.Float64() < test.rejected {
+									l.rejected(items)
+								} else {
+									l.answered(items)
+								}
+								l.release(items)
+							}
+							cancel()
+						}
+					})
+				}
+				all.Wait()
+				if most.requests < test.reached.requests || most.items < test.reached.items {
+					t.Errorf("at most %+v were in flight at once, want %+v", most, test.reached)
+				}
+				checkEmpty(t, l)
+			})
+		})
+	}
+}
+
+func TestLimiterOrder(t *testing.T) {
+	t.Parallel()
+	const a, b, c = "flow a", "flow b", "flow c"
+	type step struct {
+		come string // the name of a batch; empty: give a place back instead
+		turn turn
+		went string
+	}
+	gone := func(items int, went string) step { return step{"", turn{items: items}, went} }
+	tests := map[string]struct {
+		options limiterOptions
+		steps   []step
+	}{
+		"a batch over the bound goes alone": {limiterOptions{MaxItems: 10}, []step{
+			{"a1", turn{a, 3, false}, "a1"}, {"b50", turn{b, 50, false}, ""}, {"a2", turn{a, 1, false}, ""},
+			gone(3, "b50"), {"c1", turn{c, 1, false}, ""}, gone(50, "a2 c1"),
+		}},
+		"small batches do not pass the one that is next": {limiterOptions{MaxItems: 10}, []step{
+			{"a1", turn{a, 5, false}, "a1"}, {"a2", turn{a, 5, false}, "a2"}, {"b8", turn{b, 8, false}, ""}, {"c1", turn{c, 1, false}, ""},
+			gone(5, ""), {"a3", turn{a, 1, false}, ""}, gone(5, "a3 b8 c1"),
+		}},
+		"nor do those of a flow that is new": {limiterOptions{MaxItems: 10}, []step{
+			{"a1", turn{a, 10, false}, "a1"}, {"a2", turn{a, 4, false}, ""}, {"a8", turn{a, 8, false}, ""}, gone(10, "a2"),
+			{"b1", turn{b, 1, false}, ""}, gone(4, "a8 b1"),
+		}},
+		"batches of one flow go in the order in which they came": {limiterOptions{MaxRequests: 1}, []step{
+			{"a1", turn{a, 1, false}, "a1"}, {"a2", turn{a, 9, false}, ""}, {"a3", turn{a, 1, false}, ""}, {"a4", turn{a, 1, false}, ""},
+			gone(1, "a2"), gone(9, "a3"), gone(1, "a4"),
+		}},
+		"urgent ones go before the others of their flow": {limiterOptions{MaxRequests: 1}, []step{
+			{"a1", turn{a, 4, false}, "a1"}, {"a2", turn{a, 4, false}, ""}, {"a3", turn{a, 4, true}, ""}, {"a4", turn{a, 4, true}, ""},
+			gone(4, "a3"), gone(4, "a4"), gone(4, "a2"),
+		}},
+		"urgent ones do not go before other flows": {limiterOptions{MaxRequests: 1}, []step{
+			{"a1", turn{a, 4, false}, "a1"}, {"b1", turn{b, 4, false}, ""}, {"a2", turn{a, 4, true}, ""}, {"a3", turn{a, 4, true}, ""}, {"b2", turn{b, 4, false}, ""},
+			gone(4, "b1"), gone(4, "a2"), gone(4, "b2"), gone(4, "a3"),
+		}},
+		"an urgent one that fits does not wait for the one behind it": {limiterOptions{MaxItems: 10}, []step{
+			{"a1", turn{a, 5, false}, "a1"}, {"a8", turn{a, 8, false}, ""}, {"a3", turn{a, 3, true}, "a3"}, gone(5, ""), gone(3, "a8"),
+		}},
+		"as many go as there is room for": {limiterOptions{MaxItems: 10}, []step{
+			{"a10", turn{a, 10, false}, "a10"}, {"a4", turn{a, 4, false}, ""}, {"b4", turn{b, 4, false}, ""}, {"c4", turn{c, 4, false}, ""},
+			gone(10, "a4 b4"), gone(4, "c4"),
+		}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := &turnstile{limiter: newLimiter(test.options)}
+				for i, step := range test.steps {
+					if step.come == "" {
+						s.release(step.turn.items)
+					} else {
+						defer s.come(t, step.come, step.turn)()
+					}
+					s.expect(t, fmt.Sprintf("step %d", i), step.went)
+				}
+			})
+		})
+	}
+}
+
+// TestLargeRequestDoesNotStarveSmallOne lets a request of 100 000 texts wait
+// first.
+func TestLargeRequestDoesNotStarveSmallOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &turnstile{limiter: newLimiter(limiterOptions{MaxItems: 512})}
+		for range 3125 {
+			defer s.come(t, "large", turn{"large", 32, false})()
+		}
+		s.expect(t, "before any reply", strings.TrimSpace(strings.Repeat("large ", 16)))
+		for round := range 3 {
+			defer s.come(t, "small", turn{fmt.Sprint("small", round), 3, false})()
+			s.expect(t, "before the next reply", "")
+			s.release(32)
+			s.expect(t, "after one reply", "large")
+			s.release(32)
+			s.expect(t, "after two", "small")
+			s.release(3)
+			s.expect(t, "after the small one's", "large")
+		}
+	})
+}
+
+// TestFlowsGetEqualNumbersOfItems lets flows work for a while, each with a
+// number of workers that send one batch after the other.
+func TestFlowsGetEqualNumbersOfItems(t *testing.T) {
+	t.Parallel()
+	type load struct{ workers, items int }
+	tests := map[string]struct {
+		options limiterOptions
+		loads   []load
+	}{
+		"batches of 1 and of 32":                         {limiterOptions{MaxItems: 64}, []load{{64, 1}, {64, 32}}},
+		"one batch at a time":                            {limiterOptions{MaxRequests: 1}, []load{{64, 1}, {64, 32}}},
+		"few and many that wait":                         {limiterOptions{MaxItems: 64}, []load{{4, 32}, {1000, 32}}},
+		"a flow that comes and goes with large batches":  {limiterOptions{MaxRequests: 1}, []load{{64, 1}, {1, 32}}},
+		"flows that come and go beside one that remains": {limiterOptions{MaxRequests: 1}, []load{{64, 2}, {1, 32}, {1, 16}, {2, 3}}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := newLimiter(test.options)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				got := make([]int, len(test.loads))
+				var mu sync.Mutex
+				var all sync.WaitGroup
+				for i, load := range test.loads {
+					for range load.workers {
+						all.Go(func() {
+							for {
+								if _, err := l.acquire(ctx, turn{&got[i], load.items, false}); err != nil {
+									return
+								}
+								mu.Lock()
+								got[i] += load.items
+								mu.Unlock()
+								<-time.After(time.Millisecond)
+								l.release(load.items)
+							}
+						})
+					}
+				}
+				all.Wait()
+				if least, most := slices.Min(got), slices.Max(got); float64(most) > 1.05*float64(least) {
+					t.Errorf("the flows got %v items", got)
+				}
+				checkEmpty(t, l)
+			})
+		})
+	}
+}
+
+func TestLimiterWaitEndsWithTheContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(limiterOptions{MaxRequests: 1})
+		cause := errors.New("the time is over")
+		if waited, err := l.acquire(t.Context(), turn{"a", 1, false}); waited != 0 || err != nil {
+			t.Fatalf("waited %v, %v", waited, err)
+		}
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, cause)
+		defer cancel()
+		time.AfterFunc(2*time.Second, func() { l.release(1) })
+		if waited, err := l.acquire(ctx, turn{"b", 1, false}); waited != time.Second || !errors.Is(err, cause) {
+			t.Errorf("waited %v, %v, want the cause after a second", waited, err)
+		}
+		if waited, err := l.acquire(t.Context(), turn{"b", 1, false}); waited != time.Second || err != nil {
+			t.Errorf("waited %v, %v, want the second that is left", waited, err)
+		}
+		l.release(1)
+		if waited, err := l.acquire(ctx, turn{"b", 1, false}); waited != 0 || !errors.Is(err, cause) {
+			t.Errorf("waited %v, %v, want the cause although there is room", waited, err)
+		}
+		checkEmpty(t, l)
+	})
+}
+
+func TestCancelledBatchLeavesTheQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &turnstile{limiter: newLimiter(limiterOptions{MaxItems: 10})}
+		defer s.come(t, "a1", turn{"a", 5, false})()
+		cancelHead := s.come(t, "b8", turn{"b", 8, false})
+		cancelMiddle := s.come(t, "c3", turn{"c", 3, false})
+		defer s.come(t, "c2", turn{"c", 2, false})()
+		s.expect(t, "at first", "a1")
+		cancelMiddle()
+		s.expect(t, "without the one in the middle", "")
+		cancelHead()
+		s.expect(t, "without the one for which there was no room", "c2")
+		s.release(5)
+		s.release(2)
+		checkEmpty(t, s.limiter)
+	})
+}
+
+// TestCancellationRacesWithTheGrant ends waits at the moment in which their
+// turns come.
+func TestCancellationRacesWithTheGrant(t *testing.T) {
+	t.Parallel()
+	l := newLimiter(limiterOptions{MaxRequests: 1})
+	for range 10_000 {
+		if waited, err := l.acquire(t.Context(), turn{"a", 1, false}); waited != 0 || err != nil {
+			t.Fatalf("waited %v, %v, want a place at once", waited, err)
+		}
+		ended, end := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for _, ctx := range []context.Context{ended, t.Context(), ended} {
+			all.Go(func() {
+				if _, err := l.acquire(ctx, turn{ctx, 1, false}); err == nil {
+					l.release(1)
+				} else if ctx != ended {
+					t.Error(err)
+				}
+			})
+		}
+		for waiting := 0; waiting < 3; runtime.Gosched() {
+			l.mu.Lock()
+			waiting = 0
+			for _, f := range l.waiting {
+				waiting += f.ordinary.Len()
+			}
+			l.mu.Unlock()
+		}
+		all.Go(end)
+		all.Go(func() { l.release(1) })
+		all.Wait()
+	}
+	checkEmpty(t, l)
+}
+
+func TestWindow(t *testing.T) {
+	t.Parallel()
+	batches := func(n, items int) []int { return slices.Repeat([]int{items}, n) }
+	none := math.Inf(1)
+	tests := map[string]struct {
+		options  limiterOptions
+		sent     []int // the items of the batches in flight
+		rejected int   // how many of them are
+		answered int   // how many replies to a batch of 32 items are good afterwards
+		after    time.Duration
+		want     float64
+	}{
+		"without a 429 there is none":             {limiterOptions{}, batches(20, 32), 0, 20, 0, none},
+		"it shrinks to what is held":              {limiterOptions{}, batches(20, 32), 4, 0, 0, 512},
+		"but not below one batch":                 {limiterOptions{}, batches(20, 32), 20, 0, 0, 32},
+		"nor below a large one":                   {limiterOptions{}, []int{100, 1, 1}, 1, 0, 0, 100},
+		"good replies add a quarter of a batch":   {limiterOptions{}, batches(20, 32), 4, 16, 0, 520},
+		"one adds at most a sixteenth of a batch": {limiterOptions{}, batches(3, 32), 2, 1, 0, 34},
+		"it is kept for 30 s":                     {limiterOptions{}, batches(20, 32), 4, 0, 30*time.Second - 1, 512},
+		"and not longer":                          {limiterOptions{}, batches(20, 32), 4, 0, 30 * time.Second, none},
+		"it is kept below the bound of items":     {limiterOptions{MaxItems: 96}, batches(3, 32), 1, 15, 0, 94},
+		"it is forgotten at the bound of items":   {limiterOptions{MaxItems: 96}, batches(3, 32), 1, 16, 0, none},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l := newLimiter(test.options)
+				for _, items := range test.sent {
+					if _, err := l.acquire(t.Context(), turn{"a", items, false}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, items := range test.sent[:test.rejected] {
+					l.rejected(items)
+				}
+				for _, items := range test.sent[:test.rejected] {
+					l.release(items)
+				}
+				for range test.answered {
+					l.answered(32)
+				}
+				<-time.After(test.after)
+				if got := l.window.limit(); math.Round(got) != test.want {
+					t.Errorf("the window is %v, want %v", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestNothingGoesUntilItFitsTheWindow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &turnstile{limiter: newLimiter(limiterOptions{})}
+		for range 4 {
+			defer s.come(t, "a", turn{"a", 32, false})()
+		}
+		s.expect(t, "without a window", "a a a a")
+		s.rejected(32)
+		defer s.come(t, "b", turn{"b", 32, false})()
+		s.release(32)
+		s.expect(t, "with the window full", "")
+		s.rejected(32)
+		s.release(32)
+		s.expect(t, "with a smaller one full", "")
+		s.answered(32)
+		s.release(32)
+		s.expect(t, "with room in the window", "b")
+		defer s.come(t, "c", turn{"c", 32, false})()
+		<-time.After(30 * time.Second)
+		s.expect(t, "with the window full again", "")
+		defer s.come(t, "d", turn{"d", 32, false})()
+		s.expect(t, "30 s after the last 429", "c d")
+	})
+}
+
+// An allowance is an upstream like text-embeddings-inference: it works on 512
+// items at once, about 20 ms on every batch, and answers 429 to more. It is half
+// a millisecond away.
+type allowance struct {
+	mu       sync.Mutex
+	held     int
+	rejected int
+	ends     []time.Time // the ends of the good replies
+}
+
+func (u *allowance) call(items int) (ok bool) {
+	<-time.After(500 * time.Microsecond)
+	defer func() { <-time.After(500 * time.Microsecond) }()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.held+items > 512 {
+		u.rejected++
+		return false
+	}
+	u.held += items
+	u.mu.Unlock()
+	<-time.After(10*time.Millisecond + rand.N(20*time.Millisecond))
+	u.mu.Lock()
+	u.held -= items
+	u.ends = append(u.ends, time.Now())
+	return true
+}
+
+// send sends a batch until it is answered, and returns how often it was
+// rejected.
+func (u *allowance) send(ctx context.Context, l *limiter, flow any, items int, slots slots) (rejected int) {
+	for ; ; rejected++ {
+		slots.acquire(ctx)
+		if _, err := l.acquire(ctx, turn{flow, items, rejected > 0}); err != nil {
+			panic(err)
+		}
+		ok := u.call(items)
+		if ok {
+			l.answered(items)
+		} else {
+			l.rejected(items)
+		}
+		l.release(items)
+		slots.release()
+		if ok {
+			return rejected
+		}
+		<-time.After(rand.N(125 * time.Millisecond << (2 * rejected)))
+	}
+}
+
+// run sends four requests of so many batches, 64 of each at once, and returns
+// how often the unluckiest batch was rejected.
+func (u *allowance) run(ctx context.Context, l *limiter, batches, items int) (most int) {
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	for flow := range 4 {
+		slots := make(slots, 64)
+		for range batches {
+			all.Go(func() {
+				rejected := u.send(ctx, l, flow, items, slots)
+				mu.Lock()
+				defer mu.Unlock()
+				most = max(most, rejected)
+			})
+		}
+	}
+	all.Wait()
+	return most
+}
+
+// TestConvergence sends requests to an upstream that takes 512 items at once.
+func TestConvergence(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		options    limiterOptions
+		before     int // batches in each of the requests that went before
+		batches    int // in each of those that are measured
+		items      int // in a batch
+		rejected   float64
+		throughput float64 // as a part of what the upstream can do
+	}{
+		// Of the first 256 batches 16 are accepted.
+		"the first requests":               {limiterOptions{}, 0, 128, 32, 0.5, 0.8},
+		"the first requests, with a bound": {limiterOptions{MaxItems: 512}, 0, 128, 32, 0, 0.85},
+		"the steady state":                 {limiterOptions{}, 128, 1000, 32, 0.02, 0.9},
+		"the steady state, large batches":  {limiterOptions{}, 128, 500, 256, 0.07, 0.9},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				l, u := newLimiter(test.options), new(allowance)
+				u.run(t.Context(), l, test.before, test.items)
+				u.ends, u.rejected = nil, 0
+				start := time.Now()
+				most := u.run(t.Context(), l, test.batches, test.items)
+				n := 4 * test.batches
+				rejected := float64(u.rejected) / float64(n)
+				// The last few come when their random waits are over.
+				took := u.ends[n*95/100-1].Sub(start)
+				throughput := 0.95 * float64(n*test.items) / 512 * 0.02 / took.Seconds()
+				t.Logf("%d batches: %d rejections (%.1f%%), %d of one batch at most, %.0f%% of the ideal throughput, %v in all",
+					n, u.rejected, 100*rejected, most, 100*throughput, time.Since(start).Round(time.Millisecond))
+				if rejected > test.rejected || throughput < test.throughput {
+					t.Errorf("want at most %.0f%% rejections and at least %.0f%% of the throughput", 100*test.rejected, 100*test.throughput)
+				}
+				if most > 5 {
+					t.Errorf("a batch was rejected %d times, which is more than it is retried", most)
+				}
+				checkEmpty(t, l)
+			})
+		})
+	}
+}
+
+// TestFlowsAreForgotten lets many flows come and go beside one that always
+// waits.
+func TestFlowsAreForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &turnstile{limiter: newLimiter(limiterOptions{MaxRequests: 1})}
+		for range 1002 {
+			defer s.come(t, "large", turn{"large", 8, false})()
+		}
+		for i := range 500 {
+			s.come(t, "gone", turn{-i, 8, false})()
+			defer s.come(t, "small", turn{i, 8, false})()
+			s.release(8)
+			s.release(8)
+			synctest.Wait()
+			if n := len(s.flows); n > 2 {
+				t.Fatalf("%d flows are remembered after %d", n, i)
+			}
+		}
+		for requests, _ := s.inFlight(); requests > 0; requests, _ = s.inFlight() {
+			s.release(8)
+		}
+		checkEmpty(t, s.limiter)
+	})
+}
+
+func TestFastPathAllocatesNothing(t *testing.T) {
+	l := newLimiter(limiterOptions{MaxRequests: 10, MaxItems: 1000})
+	flow := new(Call)
+	ctx := context.Background()
+	allocations := testing.AllocsPerRun(1000, func() {
+		if _, err := l.acquire(ctx, turn{flow, 32, false}); err != nil {
+			t.Error(err)
+		}
+		l.answered(32)
+		l.release(32)
+	})
+	if allocations != 0 {
+		t.Errorf("%v allocations", allocations)
+	}
+}
+
+func BenchmarkLimiter(b *testing.B) {
+	benchmarks := map[string]limiterOptions{
+		"with room":    {MaxRequests: 1024, MaxItems: 1 << 20},
+		"with waiting": {MaxRequests: 2},
+	}
+	for name, options := range benchmarks {
+		b.Run(name, func(b *testing.B) {
+			l := newLimiter(options)
+			b.ReportAllocs()
+			b.SetParallelism(100)
+			b.RunParallel(func(pb *testing.PB) {
+				flow := new(Call)
+				for pb.Next() {
+					if _, err := l.acquire(context.Background(), turn{flow, 32, false}); err != nil {
+						b.Error(err)
+					}
+					runtime.Gosched()
+					l.release(32)
+				}
+			})
+		})
+	}
+}

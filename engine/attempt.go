@@ -88,7 +88,7 @@ func (d *delivery) attempt(ctx context.Context, id attemptID, c choice) (res res
 // note tells the endpoint and the observer how an attempt ended.
 func (d *delivery) note(id attemptID, c choice, start time.Time, err error) {
 	took, lost := time.Since(start), errors.Is(err, errLost)
-	if c.settle(attemptReport{items: d.items, took: took, err: err, lost: lost}) {
+	if c.settle(attemptReport{items: d.items, sent: start, took: took, err: err, lost: lost}) {
 		d.observer.HealthChanged(c.endpoint, c.endpoint.Up())
 	}
 	d.observer.Attempted(Attempt{

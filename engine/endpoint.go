@@ -78,13 +78,14 @@ type choice struct {
 // abandon reports that the attempt was not made.
 func (c choice) abandon() {
 	if c.probe {
-		c.endpoint.health.report(inconclusive, true)
+		c.endpoint.health.report(attemptEnd{outcome: inconclusive, probe: true})
 	}
 }
 
 // attemptReport is what there is to say about an attempt when it is over.
 type attemptReport struct {
 	items int
+	sent  time.Time
 	took  time.Duration
 	err   error
 	// lost says that another attempt's reply was taken before this one's was
@@ -98,15 +99,18 @@ func (c choice) settle(r attemptReport) (changed bool) {
 	e := c.endpoint
 	switch {
 	case r.lost:
-		// It would have taken longer than this.
-		e.latency.add(r.items, r.took)
+		// It would have taken longer than this, which says something when even this
+		// was long.
+		if usual, known := e.latency.percentile95(r.items); known && r.took >= usual {
+			e.latency.add(r.items, r.took)
+		}
 	case r.err == nil:
 		e.latency.add(r.items, r.took)
 		e.limiter.answered(r.items)
 	case statusOf(r.err) == http.StatusTooManyRequests:
 		e.limiter.rejected(r.items)
 	}
-	return e.health.report(e.verdict(r), c.probe)
+	return e.health.report(attemptEnd{outcome: e.verdict(r), probe: c.probe, sent: r.sent})
 }
 
 // verdict says what an attempt tells of the endpoint's health.

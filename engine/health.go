@@ -42,6 +42,15 @@ const (
 	failed
 )
 
+// An attemptEnd is how an attempt ended.
+type attemptEnd struct {
+	outcome outcome
+	// probe says that the attempt was the probe that admit asked for.
+	probe bool
+	// sent is when the attempt began; of a probe it is of no account.
+	sent time.Time
+}
+
 // The bits of health.state. When none is set there is nothing to find out.
 const (
 	// healthSuspect is set while failures are remembered.
@@ -66,9 +75,8 @@ const (
 // that the endpoint worked when it got them. After FailDuration the next good
 // reply of any attempt closes it, also of one that was made because no other
 // endpoint was up or there is none; only the failure of the probe keeps it open
-// for FailDuration more. Failures of attempts from before it tripped that come
-// after it closed count like any other, because nobody says when they were sent:
-// MaxFails of them without a good reply between them cost another FailDuration.
+// for FailDuration more. Failures of attempts that were sent before it tripped
+// count no more once it is closed.
 type health struct {
 	options HealthOptions
 	// state is what is looked at without the lock; publish sets it.
@@ -125,35 +133,36 @@ func (h *health) admit() (ok, probe bool) {
 	return true, true
 }
 
-// report takes note of how an attempt ended, and whether it was the probe. It
-// reports whether it changed what up says.
-func (h *health) report(o outcome, probe bool) (changed bool) {
+// report takes note of how an attempt ended. It reports whether it changed what
+// up says.
+func (h *health) report(a attemptEnd) (changed bool) {
 	switch {
 	case h.options.FailDuration <= 0:
 		return false
-	case probe:
-	case o == inconclusive, o == succeeded && h.state.Load()&(healthSuspect|healthTripped) == 0:
+	case a.probe:
+	case a.outcome == inconclusive, a.outcome == succeeded && h.state.Load()&(healthSuspect|healthTripped) == 0:
 		return false
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
-	if probe {
+	if a.probe {
 		h.probing = false
 		// Another attempt may have closed the breaker while the probe was under
 		// way. It is an attempt like others then.
-		probe = h.probed.Equal(h.since)
+		a.probe = h.probed.Equal(h.since)
+		a.sent = now
 	}
 	switch {
-	case o == succeeded && h.tripped:
-		h.tripped = !probe && !h.rested(now)
-	case o == succeeded:
+	case a.outcome == succeeded && h.tripped:
+		h.tripped = !a.probe && !h.rested(now)
+	case a.outcome == succeeded:
 		h.failures = h.failures[:0]
-	case o == failed && h.tripped:
-		if probe {
+	case a.outcome == failed && h.tripped:
+		if a.probe {
 			h.since = now
 		}
-	case o == failed:
+	case a.outcome == failed && !a.sent.Before(h.since):
 		h.fail(now)
 	}
 	return h.publish()

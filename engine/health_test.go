@@ -31,6 +31,18 @@ func tell(outcomes ...outcome) func(*testing.T, *health) {
 	return func(t *testing.T, h *health) { settle(t, h, false, outcomes...) }
 }
 
+// tellLate reports failures of attempts that were sent that long ago.
+func tellLate(ago time.Duration, failures int) func(*testing.T, *health) {
+	return func(t *testing.T, h *health) {
+		t.Helper()
+		for range failures {
+			if h.report(attemptEnd{outcome: failed, sent: time.Now().Add(-ago)}) {
+				t.Error("a failure of the time before changed something")
+			}
+		}
+	}
+}
+
 // tellProbe reports the outcome of the probe.
 func tellProbe(o outcome) func(*testing.T, *health) {
 	return func(t *testing.T, h *health) { settle(t, h, true, o) }
@@ -40,7 +52,7 @@ func settle(t *testing.T, h *health, probe bool, outcomes ...outcome) {
 	t.Helper()
 	for i, o := range outcomes {
 		before := h.up()
-		if changed := h.report(o, probe); changed != (before != h.up()) {
+		if changed := h.report(attemptEnd{outcome: o, probe: probe, sent: time.Now()}); changed != (before != h.up()) {
 			t.Errorf("outcome %d of %v: changed is %v, but up was %v and is %v", i, outcomes, changed, before, h.up())
 		}
 	}
@@ -106,6 +118,7 @@ func TestHealth(t *testing.T) {
 		"late failures do not put off the probe":    {three, []healthStep{threeFail, {pass(healthRest - 1), false}, {tell(failed, failed, failed, failed), false}, {pass(1), false}, {asProbe, false}}},
 		"late good replies do not end the rest":     {three, []healthStep{threeFail, {pass(healthRest - 1), false}, {tell(succeeded, succeeded), false}, {refused, false}}},
 		"any good reply ends it after the rest":     {three, trip(healthStep{tell(inconclusive), false}, healthStep{tell(failed), false}, healthStep{tell(succeeded), true}, healthStep{admitted, true})},
+		"failures of before it tripped count no more": {three, trip(healthStep{asProbe, false}, healthStep{tellProbe(succeeded), true}, healthStep{tellLate(healthRest+1, 10), true}, healthStep{tell(failed, failed), true}, threeFail)},
 		"it ends it while a probe is under way":     {three, trip(healthStep{asProbe, false}, healthStep{tell(succeeded), true}, healthStep{tellProbe(succeeded), true}, healthStep{tell(failed, failed), true}, threeFail)},
 		"then the probe fails like any other":       {three, trip(healthStep{asProbe, false}, healthStep{tell(succeeded), true}, healthStep{tellProbe(failed), true}, healthStep{tell(failed), true}, healthStep{tell(failed), false})},
 		"failures before it went down do not count": {three, trip(healthStep{tell(failed, failed), false}, healthStep{asProbe, false}, healthStep{tellProbe(succeeded), true}, healthStep{tell(failed, failed), true}, healthStep{tell(failed), false})},
@@ -219,7 +232,7 @@ func TestChangesAreReportedOnce(t *testing.T) {
 			return ok && probe
 		}
 		for round := range 20 {
-			if n := atOnce(func() bool { return h.report(failed, false) }); n != 1 || h.up() {
+			if n := atOnce(func() bool { return h.report(attemptEnd{outcome: failed, probe: false, sent: time.Now()}) }); n != 1 || h.up() {
 				t.Fatalf("round %d: %d of 1000 failures took the endpoint down, which is up %v", round, n, h.up())
 			}
 			if n := atOnce(probes); n != 0 {
@@ -230,14 +243,14 @@ func TestChangesAreReportedOnce(t *testing.T) {
 				t.Fatalf("round %d: %d probes were admitted at once", round, n)
 			}
 			if round%2 == 0 {
-				if !h.report(succeeded, true) {
+				if !h.report(attemptEnd{outcome: succeeded, probe: true, sent: time.Now()}) {
 					t.Errorf("round %d: the probe did not bring the endpoint up", round)
 				}
 			} else {
-				if n := atOnce(func() bool { return h.report(succeeded, false) }); n != 1 {
+				if n := atOnce(func() bool { return h.report(attemptEnd{outcome: succeeded, probe: false, sent: time.Now()}) }); n != 1 {
 					t.Errorf("round %d: %d of 1000 good replies brought the endpoint up", round, n)
 				}
-				if h.report(inconclusive, true) {
+				if h.report(attemptEnd{outcome: inconclusive, probe: true, sent: time.Now()}) {
 					t.Errorf("round %d: the probe changed something", round)
 				}
 			}
@@ -273,7 +286,7 @@ func TestHealthUnderConcurrency(t *testing.T) {
 				if probe {
 					probing.Add(-1)
 				}
-				if h.report(o, probe) {
+				if h.report(attemptEnd{outcome: o, probe: probe, sent: time.Now()}) {
 					if o == succeeded {
 						ups.Add(1)
 					} else {
@@ -297,7 +310,7 @@ func TestHealthAllocatesNothingWhileUp(t *testing.T) {
 	h := newHealth(HealthOptions{FailDuration: healthRest})
 	if n := testing.AllocsPerRun(1000, func() {
 		_, probe := h.admit()
-		h.report(succeeded, probe)
+		h.report(attemptEnd{outcome: succeeded, probe: probe, sent: time.Now()})
 	}); n != 0 {
 		t.Errorf("admitting and reporting allocates %v times", n)
 	}
@@ -310,7 +323,7 @@ func TestHealthTakesNoLockWhileUp(t *testing.T) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ok, probe := h.admit()
-	if !ok || probe || h.report(succeeded, probe) || h.report(inconclusive, probe) || !h.up() {
+	if !ok || probe || h.report(attemptEnd{outcome: succeeded, probe: probe, sent: time.Now()}) || h.report(attemptEnd{outcome: inconclusive, probe: probe, sent: time.Now()}) || !h.up() {
 		t.Error("a good reply changed something")
 	}
 }
@@ -321,19 +334,19 @@ func BenchmarkHealthWhileUp(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			_, probe := h.admit()
-			h.report(succeeded, probe)
+			h.report(attemptEnd{outcome: succeeded, probe: probe, sent: time.Now()})
 		}
 	})
 }
 
 func BenchmarkHealthWhileDown(b *testing.B) {
 	h := newHealth(HealthOptions{FailDuration: time.Hour, MaxFails: 1})
-	h.report(failed, false)
+	h.report(attemptEnd{outcome: failed, probe: false, sent: time.Now()})
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			_, probe := h.admit()
-			h.report(succeeded, probe)
+			h.report(attemptEnd{outcome: succeeded, probe: probe, sent: time.Now()})
 		}
 	})
 }

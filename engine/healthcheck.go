@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -244,11 +243,7 @@ func (c *HealthChecks) report(e *Endpoint, up bool, err error) {
 
 // ask sends one check and returns why it failed.
 func (c *HealthChecks) ask(ctx context.Context, e *Endpoint) (err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			err = &PanicError{Value: value, Stack: debug.Stack()}
-		}
-	}()
+	defer recoverInto(&err)
 	if c.uri == nil {
 		return errHealthURI
 	}

@@ -43,8 +43,8 @@ type latencies struct {
 }
 
 // add takes note of a complete good reply to a batch of so many items, or of one
-// that would have taken longer: the loser of a hedge, called off after took. Left
-// out, the losers would make a slow endpoint look fast.
+// that was called off after it had taken longer than most. Left out, these would
+// make a slow endpoint look fast.
 func (l *latencies) add(items int, took time.Duration) {
 	class := &l.classes[latencyClassOf(items)]
 	c := class.Load()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -321,4 +323,45 @@ func TestCancelledRace(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAutoHedgingCutsTheTail sends requests of 64 batches to an upstream of
+// which one reply in fifty takes fifty times as long as the others.
+func TestAutoHedgingCutsTheTail(t *testing.T) {
+	t.Parallel()
+	const requests, batches = 300, 64
+	tail := func(settings Settings) (p99 time.Duration, extra float64) {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(1, GroupOptions{}, EndpointOptions{})
+			random := rand.New(rand.NewPCG(1, 1))
+			var mu sync.Mutex
+			c.upstreams[0].Script = func(*enginetest.Call) []enginetest.Fault {
+				mu.Lock()
+				defer mu.Unlock()
+				took := time.Duration(15+random.IntN(10)) * time.Millisecond
+				if random.IntN(50) == 0 {
+					took = time.Second
+				}
+				return []enginetest.Fault{enginetest.Delay(took)}
+			}
+			took := make([]time.Duration, requests)
+			for i := range took {
+				start := time.Now()
+				if err := c.embed(t.Context(), batches, settings); err != nil {
+					t.Fatal(err)
+				}
+				took[i] = time.Since(start)
+			}
+			slices.Sort(took)
+			p99 = took[requests*99/100]
+			extra = float64(len(c.upstreams[0].Calls()))/(requests*batches) - 1
+		})
+		return p99, extra
+	}
+	off, _ := tail(Settings{})
+	auto, extra := tail(Settings{HedgeAuto: true})
+	t.Logf("p99 without copies %v, with auto %v at %.1f %% more calls", off, auto, 100*extra)
+	if auto > off/5 || extra > 0.05 {
+		t.Errorf("p99 without copies is %v, with auto %v at %.1f %% more calls", off, auto, 100*extra)
+	}
 }

@@ -68,8 +68,9 @@ func flags() []flag {
 		{name: "port", short: "p", value: "PORT", usage: "port to listen on", preset: strconv.Itoa(defaultPort), set: setPort},
 		{name: "bind", value: "ADDRESS", usage: "address to listen on", preset: "all addresses", set: setBind},
 		{
-			name: "target-url", short: "u", value: "URL", usage: "model server", setting: "to",
-			set: appendTo("expected a URL", func(o *options) *[]string { return &o.proxy.To }),
+			name: "target-url", short: "u", value: "URL", setting: "to",
+			usage: "model server; several, separated by commas or each with a flag of its own, share the batches",
+			set:   appendTo("expected a URL", func(o *options) *[]string { return &o.proxy.To }),
 		},
 		{
 			name: upstreamKeyFlag, short: "k", value: "KEY",

@@ -54,7 +54,7 @@ func TestExitCodes(t *testing.T) {
 		"a value out of range":                {args: []string{"--batch-size", "0"}, code: 2, want: ": --batch-size: must be an integer from 1 to 1024, is 0"},
 		"an unknown HTTP version":             {args: []string{"--http-version", "9"}, code: 2, want: ": --http-version: "},
 		"a target that is no URL":             {args: []string{"-u", "ftp://model.example.com"}, code: 2, want: ": --target-url: "},
-		"two targets":                         {args: []string{"-u", "https://a.example.com", "-u", "https://b.example.com"}, code: 2, want: ": --target-url: expected one target"},
+		"a target twice":                      {args: []string{"-u", "https://a.example.com", "-u", "https://b.example.com,https://a.example.com/"}, code: 2, want: `: --target-url: "https://a.example.com/" is named twice`},
 		"a variable for the key that is none": {args: []string{"-k", "{env.NO_SUCH_VARIABLE}"}, code: 2, want: ": --upstream-api-key: the environment variable NO_SUCH_VARIABLE is unset"},
 		"a key file that is missing":          {args: []string{"-k", missing}, code: 1, want: ": --upstream-api-key: reading the key file " + missing + ": no such file or directory"},
 		"a key file that is empty":            {args: []string{"-k", empty}, code: 1, want: ": --upstream-api-key: reading the key file " + empty + ": "},

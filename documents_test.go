@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -96,11 +97,24 @@ func checkCaddyfile(t *testing.T, text string) {
 	code, _, stderr := invocation{
 		as:   "caddy",
 		args: []string{"validate", "--adapter", "caddyfile", "--config", file},
-		env:  []string{"BASETEN_API_KEY=key", "CLIENT_KEY=key"},
+		env:  []string{"BASETEN_API_KEY=key", "CLIENT_KEY=key", "MODEL_CA=" + authorityFile(t)},
 	}.run(t)
 	if code != 0 || strings.Contains(stderr, "not formatted") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
+}
+
+// authorityFile returns the name of a file with a certificate.
+func authorityFile(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(file, certificate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // checkHandlerJSON provisions the handler that a JSON block configures.

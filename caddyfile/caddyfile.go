@@ -6,11 +6,40 @@
 //
 //	performance_proxy [<matcher>] [<target>...] {
 //		to                         <target>...
+//		dynamic                    a [<name> [<port>]] {
+//			...
+//		}
+//		weights                    <weight>...
+//		lb_policy                  random_choose [2]|round_robin|random|first
+//		max_upstream_requests      <count>
+//		max_upstream_items         <count>
+//		retry_bucket {
+//			size                   <retries>
+//			per_reply              <retries>
+//			per_second             <retries>
+//		}
+//		fail_duration              <duration>|0
+//		max_fails                  <count>
+//		unhealthy_status           <code>|<class>...
+//		unhealthy_latency          <duration>
+//		health_uri                 <path>
+//		health_port                <port>
+//		health_interval            <duration>
+//		health_timeout             <duration>
+//		health_passes              <count>
+//		health_fails               <count>
+//		health_status              <code>|<class>
+//		health_headers {
+//			<name> <value>...
+//		}
 //		api_key                    <key>
 //		client_keys                <key>...
 //		allowed_targets            <target>...
 //		http_version               1|2|h2c
 //		dial_timeout               <duration>
+//		transport                  http {
+//			...
+//		}
 //		max_request_body           <size>
 //		max_response_body          <size>
 //		max_memory                 <size>
@@ -37,10 +66,12 @@
 //
 // The subdirectives to, client_keys, allowed_targets, no_split and
 // deny_preferences may stand several times, their values add up; every other
-// one may stand once. There is one target in all.
+// one may stand once. The blocks of dynamic and transport are those of Caddy's
+// reverse_proxy.
 package caddyfile
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -74,7 +105,23 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 			return nil, err
 		}
 	}
+	if err := proxy.CheckComplete(); err != nil {
+		return nil, atSetting(d, err, seen)
+	}
 	return proxy, nil
+}
+
+// atSetting returns an error with the place of the setting that it is about.
+func atSetting(d *caddyfile.Dispenser, err error, seen map[string]position) error {
+	if fault, ok := errors.AsType[interface {
+		error
+		SettingName() string
+	}](err); ok {
+		if at, ok := seen[fault.SettingName()]; ok {
+			return fmt.Errorf("%w, at %s", err, at)
+		}
+	}
+	return d.Errf("%w", err)
 }
 
 // A position is where a name stands.

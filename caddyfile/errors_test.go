@@ -220,9 +220,9 @@ func TestAdaptErrors(t *testing.T) {
 			body: "cap {\n\t\t\tbatch_size 1.5\n\t\t}",
 			want: `cap: batch_size: must be an integer from 1 to 1024, at Caddyfile:4`,
 		},
-		"a target beside that of the directive": {
-			body: "to https://other.example.com",
-			want: `to: expected one target, not 2, at Caddyfile:3`,
+		"the target of the directive again": {
+			body: "to https://other.example.com\n\t\tto https://model.example.com/",
+			want: `to: "https://model.example.com/" is named twice, at Caddyfile:4`,
 		},
 		"an unknown word for the targets of callers": {
 			body: "allowed_targets any",
@@ -239,15 +239,20 @@ func TestAdaptErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			caddyfile := ":8080 {\n\tperformance_proxy https://model.example.com {\n\t\t" + test.body + "\n\t}\n}\n"
-			got, err := adapt(t, caddyfile)
-			if err == nil {
-				t.Fatalf("adapted without an error:\n%s", got)
-			}
-			if !strings.Contains(err.Error(), test.want) {
-				t.Errorf("got the error\n%v\nwant\n%s", err, test.want)
-			}
+			wantAdaptError(t, ":8080 {\n\tperformance_proxy https://model.example.com {\n\t\t"+test.body+"\n\t}\n}\n", test.want)
 		})
+	}
+}
+
+// wantAdaptError checks that a Caddyfile is refused with an error that holds want.
+func wantAdaptError(t *testing.T, caddyfile, want string) {
+	t.Helper()
+	got, err := adapt(t, caddyfile)
+	if err == nil {
+		t.Fatalf("adapted without an error:\n%s", got)
+	}
+	if !strings.Contains(err.Error(), want) {
+		t.Errorf("got the error\n%v\nwant\n%s", err, want)
 	}
 }
 
@@ -258,7 +263,7 @@ func TestAdaptErrorsOfTheTarget(t *testing.T) {
 		"no scheme":           {`localhost:8081`, `to: "localhost:8081" must begin with http://, https:// or h2c://`},
 		"an address alone":    {`127.0.0.1:8081`, `to: "127.0.0.1:8081" must begin with http://, https:// or h2c://`},
 		"another scheme":      {`ftp://model.example.com`, `to: "ftp://model.example.com" must begin with http://, https:// or h2c://`},
-		"two targets":         {`https://a.example.com https://b.example.com`, `to: expected one target, not 2`},
+		"a target twice":      {`https://a.example.com https://a.example.com:443`, `to: "https://a.example.com:443" is named twice`},
 		"a password":          {`https://user:hush@model.example.com`, `to: a target must not hold a user name or password`},
 		"a password alone":    {`user:hush@model.example.com`, `to: a target must begin with http://, https:// or h2c://`},
 		"a port out of range": {`https://model.example.com:65536`, `to: "https://model.example.com:65536" must have a port from 1 to 65535`},
@@ -285,6 +290,9 @@ func TestAdaptErrorsHoldNoKey(t *testing.T) {
 		"a block after an upstream key":    "api_key sk-one {\n\t\t}",
 		"an empty value among client keys": `client_keys sk-one ""`,
 		"a block after client keys":        "client_keys sk-one sk-two {\n\t\t}",
+		"an empty value among headers":     "health_headers {\n\t\t\tAuthorization sk-one \"\"\n\t\t}",
+		"a block after a header":           "health_headers {\n\t\t\tAuthorization sk-one {\n\t\t\t}\n\t\t}",
+		"a header without checks":          "health_headers {\n\t\t\tAuthorization sk-one\n\t\t}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -26,6 +26,10 @@ func FuzzParse(f *testing.F) {
 		"cap {\n\t\tbatch_size 8 {\n\t}\n",
 		"no_split \"a\nb\" `c` {\n",
 		"}\n{\n",
+		"to https://a https://b\n\tweights 1 2\n\tlb_policy random_choose 2\n\tretry_bucket {\n\t\tsize 0x1p4\n\t\tper_reply 0\n\t}",
+		"fail_duration 0\n\tunhealthy_status 5xx 429\n\thealth_uri /h?a=b\n\thealth_status 2xx\n\thealth_headers {\n\t\tHost {env.HOST}\n\t}",
+		"dynamic a h 80 {\n\t\trefresh 1s\n\t\tresolvers 10.0.0.1\n\t}\n\ttransport http {\n\t\ttls\n\t}",
+		"transport http {\n\t\ttls_trust_pool inline {\n\t\t\ttrust_der a\n\t\t}\n\t\tnetwork_proxy url http://p\n\t\tread_buffer 4KiB\n\t}",
 	} {
 		f.Add(body)
 	}

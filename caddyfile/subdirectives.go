@@ -11,8 +11,9 @@ import (
 
 // A subdirective is one line or block inside performance_proxy.
 type subdirective struct {
-	// name is the name of the JSON field, too.
 	name string
+	// field is the name of the JSON field where it is another one.
+	field string
 	// repeats tells that the subdirective may stand several times.
 	repeats bool
 	// use says what callers may do with it.
@@ -35,7 +36,7 @@ const (
 // subdirectives returns the table: one row for every field of the handler. It
 // is a function and no variable because parsers in it look names up in it.
 func subdirectives() []subdirective {
-	return slices.Concat(operatorSubdirectives(), preferenceSubdirectives())
+	return slices.Concat(operatorSubdirectives(), upstreamSubdirectives(), healthSubdirectives(), preferenceSubdirectives())
 }
 
 // operatorSubdirectives returns the rows that callers have no part in.
@@ -47,12 +48,44 @@ func operatorSubdirectives() []subdirective {
 		{name: "allowed_targets", repeats: true, parse: list(target, func(h *handler.Handler) *[]string { return &h.AllowedTargets })},
 		{name: "http_version", parse: single(httpVersion, func(h *handler.Handler, v string) { h.HTTPVersion = v })},
 		{name: "dial_timeout", parse: single(duration, func(h *handler.Handler, v caddy.Duration) { h.DialTimeout = v })},
+		{name: "transport", parse: parseTransport},
 		{name: "max_request_body", parse: single(size, func(h *handler.Handler, v int64) { h.MaxRequestBody = v })},
 		{name: "max_response_body", parse: single(size, func(h *handler.Handler, v int64) { h.MaxResponseBody = v })},
 		{name: "max_memory", parse: single(size, func(h *handler.Handler, v int64) { h.MaxMemory = v })},
 		{name: "no_split", repeats: true, parse: list(model, func(h *handler.Handler) *[]string { return &h.NoSplit })},
 		{name: "cap", parse: parseCap},
 		{name: "deny_preferences", repeats: true, parse: parseDenyPreferences},
+	}
+}
+
+// upstreamSubdirectives returns the rows of how requests are spread over the
+// endpoints.
+func upstreamSubdirectives() []subdirective {
+	return []subdirective{
+		{name: "dynamic", field: "dynamic_upstreams", parse: parseDynamic},
+		{name: "weights", parse: list(wholeNumber, func(h *handler.Handler) *[]int { return &h.Weights })},
+		{name: "lb_policy", parse: parseLBPolicy},
+		{name: "max_upstream_requests", parse: single(count, func(h *handler.Handler, v int) { h.MaxUpstreamRequests = v })},
+		{name: "max_upstream_items", parse: single(count, func(h *handler.Handler, v int) { h.MaxUpstreamItems = v })},
+		{name: "retry_bucket", parse: parseRetryBucket},
+	}
+}
+
+// healthSubdirectives returns the rows of when an endpoint counts as down.
+func healthSubdirectives() []subdirective {
+	return []subdirective{
+		{name: "fail_duration", parse: single(durationOrZero, func(h *handler.Handler, v caddy.Duration) { h.FailDuration = &v })},
+		{name: "max_fails", parse: single(count, func(h *handler.Handler, v int) { h.MaxFails = v })},
+		{name: "unhealthy_status", parse: list(statusOrClass, func(h *handler.Handler) *[]int { return &h.UnhealthyStatus })},
+		{name: "unhealthy_latency", parse: single(duration, func(h *handler.Handler, v caddy.Duration) { h.UnhealthyLatency = v })},
+		{name: "health_uri", parse: single(uri, func(h *handler.Handler, v string) { h.HealthURI = v })},
+		{name: "health_port", parse: single(port, func(h *handler.Handler, v int) { h.HealthPort = v })},
+		{name: "health_interval", parse: single(duration, func(h *handler.Handler, v caddy.Duration) { h.HealthInterval = v })},
+		{name: "health_timeout", parse: single(duration, func(h *handler.Handler, v caddy.Duration) { h.HealthTimeout = v })},
+		{name: "health_passes", parse: single(count, func(h *handler.Handler, v int) { h.HealthPasses = v })},
+		{name: "health_fails", parse: single(count, func(h *handler.Handler, v int) { h.HealthFails = v })},
+		{name: "health_status", parse: single(statusOrClass, func(h *handler.Handler, v int) { h.HealthStatus = v })},
+		{name: "health_headers", parse: parseHealthHeaders},
 	}
 }
 

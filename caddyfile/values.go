@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -30,16 +31,23 @@ var (
 	model       = kind[string]{expected: "the name of a model", parse: asText}
 	word        = kind[string]{expected: "a word", parse: asText}
 
-	wholeNumber = kind[int]{expected: "a whole number", parse: strconv.Atoi}
-	statusCode  = kind[int]{expected: "a status code such as 503", parse: strconv.Atoi}
-	number      = kind[float64]{expected: "a number", parse: parseNumber}
-	fraction    = kind[float64]{expected: "a fraction such as 0.1", parse: parseNumber}
-	seconds     = kind[float64]{expected: "a number of seconds such as 30 or 0.5", parse: parseNumber}
+	uri         = kind[string]{expected: "a path such as /health", parse: asText}
+	headerValue = kind[string]{expected: "the value of a header", secret: true, parse: asText}
+
+	wholeNumber   = kind[int]{expected: "a whole number", parse: strconv.Atoi}
+	count         = kind[int]{expected: "a whole number of at least 1", parse: parseCount}
+	port          = kind[int]{expected: "a port from 1 to 65535", parse: parseCount}
+	statusCode    = kind[int]{expected: "a status code such as 503", parse: strconv.Atoi}
+	statusOrClass = kind[int]{expected: "a status code such as 503, or a class such as 5xx", parse: parseStatusOrClass}
+	number        = kind[float64]{expected: "a number", parse: parseNumber}
+	fraction      = kind[float64]{expected: "a fraction such as 0.1", parse: parseNumber}
+	seconds       = kind[float64]{expected: "a number of seconds such as 30 or 0.5", parse: parseNumber}
 
 	secondsOrAuto = kind[handler.HedgeDelay]{expected: "a number of seconds such as 0.5, or auto", parse: parseHedgeDelay}
 
-	size     = kind[int64]{expected: "a size of at least one byte, such as 64MiB", parse: parseSize}
-	duration = kind[caddy.Duration]{expected: "a duration of at least 1ms, such as 5s", parse: parseDuration}
+	size           = kind[int64]{expected: "a size of at least one byte, such as 64MiB", parse: parseSize}
+	duration       = kind[caddy.Duration]{expected: "a duration of at least 1ms, such as 5s", parse: parseDuration}
+	durationOrZero = kind[caddy.Duration]{expected: "a duration such as 5s, or 0", parse: parseDurationOrZero}
 )
 
 // errMismatch says that a value is not of its kind; the kind says what was
@@ -134,6 +142,29 @@ func asText(value string) (string, error) {
 	return value, nil
 }
 
+// parseCount accepts no zero, which in JSON would mean the default.
+func parseCount(value string) (int, error) {
+	n, err := strconv.Atoi(value)
+	if err == nil && n < 1 {
+		err = errMismatch
+	}
+	return n, err
+}
+
+// parseStatusOrClass accepts 5xx for all statuses from 500 to 599, which in JSON
+// is 5, as in Caddy's reverse_proxy.
+func parseStatusOrClass(value string) (int, error) {
+	class, ok := strings.CutSuffix(value, "xx")
+	if !ok {
+		class = value
+	}
+	n, err := strconv.Atoi(class)
+	if err == nil && (n < 1 || ok && n > 5) {
+		err = errMismatch
+	}
+	return n, err
+}
+
 // parseNumber accepts the numbers that JSON can hold.
 func parseNumber(value string) (float64, error) {
 	f, err := strconv.ParseFloat(value, 64)
@@ -168,12 +199,17 @@ func parseSize(value string) (int64, error) {
 
 // parseDuration accepts no zero, which in JSON would mean the default.
 func parseDuration(value string) (caddy.Duration, error) {
+	d, err := parseDurationOrZero(value)
+	if err == nil && d == 0 {
+		err = errMismatch
+	}
+	return d, err
+}
+
+func parseDurationOrZero(value string) (caddy.Duration, error) {
 	d, err := caddy.ParseDuration(value)
-	if err != nil {
-		return 0, err
+	if err == nil && d < 0 {
+		err = errMismatch
 	}
-	if d <= 0 {
-		return 0, errMismatch
-	}
-	return caddy.Duration(d), nil
+	return caddy.Duration(d), err
 }

@@ -3,6 +3,8 @@ package handler
 import (
 	"errors"
 	"fmt"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,9 +14,8 @@ import (
 	"github.com/basetenlabs/caddy-performance-proxy/engine"
 )
 
-// minDialTimeout is the smallest dial_timeout. Below it the unit was mistaken: a
-// number in JSON is nanoseconds.
-const minDialTimeout = time.Millisecond
+// minDuration is the smallest duration that a setting takes.
+const minDuration = time.Millisecond
 
 // targetSchemes says what a target begins with, for errors.
 const targetSchemes = "must begin with http://, https:// or h2c://"
@@ -23,8 +24,9 @@ const targetSchemes = "must begin with http://, https:// or h2c://"
 // the environment and placeholders: values out of range, values that contradict
 // each other, unknown names and malformed targets. The error begins with the
 // name of the setting and holds neither a key nor a password. What is not set
-// is no fault, so a configuration can be checked while it grows; targets with
-// placeholders are left to [Handler.Provision]. Check changes nothing.
+// is no fault, so a configuration can be checked while it grows; what holds for
+// a whole one only is left to [Handler.CheckComplete], and targets with
+// placeholders to [Handler.Provision]. Check changes nothing.
 func (h *Handler) Check() error {
 	if err := h.Settings.validate(); err != nil {
 		return err
@@ -35,24 +37,49 @@ func (h *Handler) Check() error {
 	if _, err := h.parseTargets(nil); err != nil {
 		return err
 	}
-	if err := h.checkConnecting(); err != nil {
+	for _, check := range []func() error{
+		h.checkConnecting, h.checkEndpoints, h.checkDynamic, h.checkTransport, h.Health.check, h.checkLimits,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckComplete is [Handler.Check] for a configuration to which nothing more
+// comes: settings that need others must not stand alone.
+func (h *Handler) CheckComplete() error {
+	if err := h.Check(); err != nil {
 		return err
 	}
-	return h.checkLimits()
+	if len(h.Weights) > 0 && len(h.Weights) != len(h.To) {
+		return &settingError{name: "weights", message: fmt.Sprintf("expected one for each target of to: %d, not %d", len(h.To), len(h.Weights))}
+	}
+	return h.Health.checkUsed()
 }
 
 // parseTargets returns the targets of `to` and allowed_targets, their
 // placeholders replaced by repl. When that is nil, values with placeholders are
 // left out.
 func (h *Handler) parseTargets(repl *caddy.Replacer) (*targets, error) {
-	if len(h.To) > 1 {
-		return nil, fmt.Errorf("to: expected one target, not %d", len(h.To))
-	}
 	parsed := new(targets)
-	err := eachTarget(h.To, repl, func(text string) error {
+	var err error
+	if repl != nil {
+		if parsed.dynamic, err = h.parseDynamic(repl); err != nil {
+			return nil, err
+		}
+	}
+	err = eachTarget(h.To, repl, func(text string) error {
 		u, err := parseTarget(text)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(parsed.configured, func(other *url.URL) bool { return sameTarget(u, other) }) {
+			return errors.New("is named twice")
+		}
 		parsed.configured = append(parsed.configured, u)
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("to: %w", err)
@@ -118,9 +145,18 @@ func (h *Handler) checkConnecting() error {
 		return &settingError{name: "http_version", message: fmt.Sprintf("expected %s, %s or %s, not %q",
 			engine.HTTPVersion1, engine.HTTPVersion2, engine.HTTPVersionH2C, h.HTTPVersion)}
 	}
-	if d := time.Duration(h.DialTimeout); d != 0 && d < minDialTimeout {
-		return &settingError{name: "dial_timeout", message: fmt.Sprintf(
-			`must be a duration of at least %v such as "5s", is %v (a number in JSON is nanoseconds)`, minDialTimeout, d)}
+	if h.DialTimeout != 0 {
+		return checkDuration("dial_timeout", h.DialTimeout)
+	}
+	return nil
+}
+
+// checkDuration checks a duration that is set. Below a millisecond the unit was
+// mistaken: a number in JSON is nanoseconds.
+func checkDuration(name string, d caddy.Duration) error {
+	if time.Duration(d) < minDuration {
+		return &settingError{name: name, message: fmt.Sprintf(
+			`must be a duration of at least %v such as "5s", is %v (a number in JSON is nanoseconds)`, minDuration, time.Duration(d))}
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func TestCheckRefuses(t *testing.T) {
 		"a password without a scheme":         {`{"to":["hush:hush@h"]}`, `to: a target must begin with http://, https:// or h2c://`},
 		"a target with a query":               {`{"to":["https://h?key=hush"]}`, `to: a target must not have a query`},
 		"an empty target":                     {`{"to":[""]}`, `to: "" must begin with http://, https:// or h2c://`},
-		"two targets":                         {`{"to":["https://a","https://b"]}`, `to: expected one target, not 2`},
+		"a target twice":                      {`{"to":["https://a","https://b","https://A:443/"]}`, `to: "https://A:443/" is named twice`},
 		"an unknown word for callers":         {`{"allowed_targets":["any"]}`, `allowed_targets: "any" must begin with http://, https:// or h2c://`},
 		"a bad one of several for callers":    {`{"allowed_targets":["https://a","{env.HOST}","https://*.1"]}`, `allowed_targets: "https://*.1" must have a host name after the wildcard`},
 		"a password for callers":              {`{"allowed_targets":["https://hush@h"]}`, `allowed_targets: a target must not hold a user name or password`},
@@ -62,18 +62,20 @@ func TestCheckRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := handlerOf(t, test.config)
-			err := h.Check()
-			if err == nil || !strings.HasPrefix(err.Error(), test.want) {
-				t.Fatalf("Check: %v, want %s", err, test.want)
-			}
-			if strings.Contains(err.Error(), "hush") {
-				t.Errorf("the error repeats what may be secret: %v", err)
-			}
-			if again := provisionError(t, h); again == nil || again.Error() != err.Error() {
-				t.Errorf("Provision: %v, Check: %v", again, err)
-			}
+			checkRefuses(t, test.config, test.want)
 		})
+	}
+}
+
+// checkRefuses checks that a configuration is refused with an error that begins
+// with want and holds no secret.
+func checkRefuses(t *testing.T, config, want string) {
+	t.Helper()
+	h := handlerOf(t, config)
+	err := h.Check()
+	wantError(t, err, want)
+	if again := provisionError(t, h); again == nil || again.Error() != err.Error() {
+		t.Errorf("Provision: %v, Check: %v", again, err)
 	}
 }
 
@@ -90,17 +92,24 @@ func TestCheckAccepts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := handlerOf(t, config)
-			if err := h.Check(); err != nil {
-				t.Errorf("Check: %v", err)
-			}
-			if !reflect.DeepEqual(h, handlerOf(t, config)) {
-				t.Error("Check changed the configuration")
-			}
-			if err := provisionError(t, h); err != nil {
-				t.Errorf("Provision: %v", err)
-			}
+			checkAccepts(t, config)
 		})
+	}
+}
+
+// checkAccepts checks that a configuration is accepted, and not changed by the
+// check.
+func checkAccepts(t *testing.T, config string) {
+	t.Helper()
+	h := handlerOf(t, config)
+	if err := h.CheckComplete(); err != nil {
+		t.Errorf("CheckComplete: %v", err)
+	}
+	if !reflect.DeepEqual(h, handlerOf(t, config)) {
+		t.Error("CheckComplete changed the configuration")
+	}
+	if err := provisionError(t, h); err != nil {
+		t.Errorf("Provision: %v", err)
 	}
 }
 
@@ -140,5 +149,16 @@ func TestProvisionChecksWhatPlaceholdersStandFor(t *testing.T) {
 				t.Errorf("the error repeats what may be secret: %v", err)
 			}
 		})
+	}
+}
+
+// wantError checks that an error begins with want and holds no secret.
+func wantError(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Fatalf("got the error %v, want %s", err, want)
+	}
+	if strings.Contains(err.Error(), "hush") {
+		t.Errorf("the error repeats what may be secret: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"net/http"
@@ -24,8 +25,8 @@ type exchange struct {
 	r     *http.Request
 	start time.Time
 	id    string // the customer request id, empty until it is known
-	// upstream is where the request is sent, empty until it is known.
-	upstream string
+	// to is where the request is sent, nil until it is known.
+	to *target
 	// bodyRead says that the body was read to its end.
 	bodyRead bool
 }
@@ -62,11 +63,12 @@ func (x *exchange) serve() error {
 		return err
 	}
 	defer call.Close()
-	endpoint, err := x.endpoint(asked)
+	to, done, err := x.destination(asked)
 	if err != nil {
 		return err
 	}
-	answer, err := x.engine.Run(x.r.Context(), endpoint, call)
+	defer done()
+	answer, err := x.engine.Run(x.r.Context(), to, call)
 	if err != nil {
 		return err
 	}
@@ -219,25 +221,51 @@ func (x *exchange) request(a asked, body []byte) *engine.Request {
 	}
 }
 
-// endpoint decides where the request goes, with which key and over which
-// connections.
-func (x *exchange) endpoint(a asked) (*engine.Endpoint, error) {
+// destination decides where the request goes, with which key and over which
+// connections. The caller calls done when nothing of the request is under way any
+// more.
+func (x *exchange) destination(a asked) (to engine.Destination, done func(), err error) {
 	if a.forbidden != nil {
-		return nil, a.forbidden
+		return to, nil, a.forbidden
 	}
-	authorization, err := x.auth.authorize(a.credential, a.target.OperatorNamed)
-	if err != nil {
-		return nil, err
+	if to.Authorization, err = x.auth.authorize(a.credential, a.target.OperatorNamed); err != nil {
+		return to, nil, err
 	}
-	x.upstream = a.target.URL.String() + x.r.URL.Path
-	endpoint := &engine.Endpoint{URL: a.target.URL, Transport: x.public, Authorization: authorization}
-	if a.target.OperatorNamed {
-		endpoint.Transport = x.operator
+	x.to = &a.target
+	transport, release := x.public, func() {}
+	switch at := slices.Index(x.targets.configured, a.target.URL); {
+	case a.target.URL == nil:
+		if err := x.resolve(a); err != nil {
+			return to, nil, err
+		}
+		transport, to.Group = x.members, x.endpoints.configured
+	case at >= 0:
+		transport, to.Group = x.members, x.endpoints.alone[at]
+	default:
+		if a.target.OperatorNamed {
+			transport = x.operator
+		}
+		chosen := x.endpoints.acquire(a.target)
+		to.Group, release = chosen.group, func() { x.endpoints.chosen.release(chosen) }
 	}
-	if slices.Contains(x.targets.configured, a.target.URL) {
-		endpoint.Retries = x.retries
+	to.Transport = transport
+	return to, func() { release() }, nil
+}
+
+// resolve waits, within the request's deadline, until the configured endpoints
+// are known.
+func (x *exchange) resolve(a asked) error {
+	if x.resolver == nil {
+		return nil
 	}
-	return endpoint, nil
+	ctx := x.r.Context()
+	if !a.deadline.IsZero() {
+		var cancel context.CancelFunc
+		late := &engine.TimeoutError{Limit: a.deadlineName, After: a.deadline.Sub(x.start)}
+		ctx, cancel = context.WithDeadlineCause(ctx, a.deadline, late)
+		defer cancel()
+	}
+	return x.resolver.refresh(ctx)
 }
 
 // fail answers with an error and logs it.
@@ -253,8 +281,8 @@ func (x *exchange) fail(err error) {
 		level = zapcore.WarnLevel
 	}
 	fields := []zap.Field{zap.Int("status", f.status), zap.Error(err)}
-	if x.upstream != "" {
-		fields = append(fields, zap.String("upstream", x.upstream))
+	if x.to != nil {
+		fields = append(fields, zap.String("upstream", x.targets.name(*x.to)))
 	}
 	var panicked *engine.PanicError
 	if errors.As(err, &panicked) {

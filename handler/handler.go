@@ -11,6 +11,10 @@
 //	preferences.go     X-Baseten-Request-Preferences, bounded by policy.go
 //	resolve.go         the operator's settings and the caller's, put together; settings.go has the table
 //	targets.go         where the request goes, within allowedtargets.go; targeturl.go reads URLs
+//	endpoints.go       what is known of the endpoints and outlives a reload: upstreams.go has the
+//	                   settings, registry.go those that callers chose, dynamic.go those of a DNS name
+//	healthchecks.go    asks endpoints for their health and logs it; healthsettings.go has the settings
+//	transport.go       how connections are made
 //	authorization.go   which key it carries; keys.go, clientkeys.go and keyfile.go hold keys
 //	body.go            the body, within its limits
 //	response.go        the answer
@@ -18,6 +22,7 @@
 package handler
 
 import (
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -29,9 +34,11 @@ import (
 // request of many items into batches, sends them to a model server
 // concurrently, checks the replies and merges them into one answer.
 type Handler struct {
-	// The model server: one URL of the form `scheme://host[:port][/path]`, with
-	// the scheme `http`, `https` or `h2c`. The request's path is appended to the
-	// path. Without it every request must name its target in `X-Target-Host`.
+	// The endpoints, which are model servers any of which can answer a request:
+	// URLs of the form `scheme://host[:port][/path]`, with the scheme `http`,
+	// `https` or `h2c`. The request's path is appended to the path. The same one
+	// twice is an error. Without any, and without `dynamic_upstreams`, every
+	// request must name its target in `X-Target-Host`.
 	To []string `json:"to,omitempty"`
 
 	// The key that is sent to the operator's targets when the client sends none:
@@ -62,8 +69,26 @@ type Handler struct {
 	// Default: `2`.
 	HTTPVersion string `json:"http_version,omitempty"`
 
-	// How long to wait for a connection to be made. Default: `5s`.
+	// How long to wait for a connection to be made. At least 1ms. Default: `5s`.
 	DialTimeout caddy.Duration `json:"dial_timeout,omitempty"`
+
+	// How connections to the operator's targets are made, in the words of the
+	// `http` transport of Caddy's reverse_proxy: TLS, certificate authorities and
+	// client certificates, resolvers, forward proxies, keep-alive and the like.
+	// It cannot hold `versions`, `compression`, `proxy_protocol`, the ports
+	// without TLS and placeholders in the server name of TLS; `dial_timeout`
+	// stands in it or beside it. Limits of connections hold for each of the four
+	// sets of connections over which HTTP/2 is spread. Targets that callers chose
+	// and that `allowed_targets` does not name get nothing of it. The only
+	// protocol is `http`. Default: the system's certificate authorities, and the
+	// forward proxies of `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
+	TransportRaw json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
+
+	// How requests are spread over the endpoints.
+	Upstreams
+
+	// When an endpoint counts as down.
+	Health
 
 	// The largest request body in bytes; over it the answer is 413.
 	// Default: 67108864 (64 MiB).
@@ -94,6 +119,8 @@ type Handler struct {
 	DenyPreferences []string `json:"deny_preferences,omitempty"`
 
 	parts *parts
+	// cleanups give back what Provision took, the last one first.
+	cleanups []func() error
 }
 
 // CaddyModule returns the Caddy module information.

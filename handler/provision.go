@@ -1,9 +1,8 @@
 package handler
 
 import (
-	"fmt"
-	"net/http"
-	"time"
+	"errors"
+	"slices"
 
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
@@ -27,49 +26,76 @@ type parts struct {
 	auth     *auth
 	body     bodyReader
 	engine   *engine.Engine
-	// operator connects to targets that the operator named, public to all
-	// others: it reaches public addresses only, with nothing of the operator's.
-	operator, public *engine.Transport
-	// retries bounds the retries of all requests to the configured target.
-	retries *engine.RetryBucket
+	// members connects to the configured endpoints, operator to all targets that
+	// the operator named, and public to the others: it reaches public addresses
+	// only, with nothing of the operator's.
+	members, operator, public *transport
+	endpoints                 *endpoints
+	// resolver keeps the configured endpoints up to date, nil when these do not
+	// change.
+	resolver *resolver
+	// checks ask the configured endpoints for their health, nil when nobody does.
+	checks *healthChecks
 }
 
-// Provision checks the configuration and makes the handler ready. It connects
-// to nothing.
+// provisioning is what the parts are made with.
+type provisioning struct {
+	*parts
+	ctx  caddy.Context
+	repl *caddy.Replacer
+	// shape is that of the operator's transport.
+	shape transportShape
+}
+
+// Provision checks the configuration and makes the handler ready. What it makes
+// or takes over is given back by Cleanup, also after an error. It connects to
+// nothing.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	if err := h.Check(); err != nil {
+	if err := h.CheckComplete(); err != nil {
 		return err
 	}
 	h.setDefaults()
-	repl := caddy.NewReplacer()
-	p := &parts{logger: ctx.Logger(), settings: &h.Settings, retries: engine.NewRetryBucket()}
-	for _, provision := range []func(*parts, *caddy.Replacer) error{
-		h.provisionPolicy, h.provisionTargets, h.provisionKeys, h.provisionEngine, h.provisionTransports,
+	return h.provision(ctx, ctx.Logger())
+}
+
+// provision makes the parts of a handler that was checked.
+func (h *Handler) provision(ctx caddy.Context, logger *zap.Logger) error {
+	p := &provisioning{
+		parts: &parts{logger: logger, settings: &h.Settings},
+		ctx:   ctx,
+		repl:  caddy.NewReplacer(),
+	}
+	for _, provision := range []func(*provisioning) error{
+		h.provisionPolicy, h.provisionTargets, h.provisionKeys, h.provisionEngine,
+		h.provisionTransports, h.provisionEndpoints, h.provisionResolver, h.provisionHealthChecks,
 	} {
-		if err := provision(p, repl); err != nil {
+		if err := provision(p); err != nil {
 			return err
 		}
 	}
-	h.parts = p
+	h.parts = p.parts
 	return nil
 }
 
-// Cleanup closes connections that are not in use. Requests that came through
-// this handler may still be under way, and keep theirs.
+// onCleanup calls f at Cleanup, before what was given to it earlier.
+func (h *Handler) onCleanup(f func() error) { h.cleanups = append(h.cleanups, f) }
+
+// Cleanup ends the health checks and gives back what Provision took. Requests
+// that came through this handler may still be under way, and keep theirs. It may
+// be called again, and when nothing was provisioned.
 func (h *Handler) Cleanup() error {
-	if h.parts != nil {
-		h.parts.operator.CloseIdleConnections()
-		h.parts.public.CloseIdleConnections()
+	cleanups := h.cleanups
+	h.cleanups = nil
+	var errs []error
+	for _, cleanup := range slices.Backward(cleanups) {
+		errs = append(errs, cleanup())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (h *Handler) setDefaults() {
 	if h.HTTPVersion == "" {
 		h.HTTPVersion = engine.HTTPVersion2
-	}
-	if h.DialTimeout == 0 {
-		h.DialTimeout = caddy.Duration(engine.DefaultDialTimeout)
 	}
 	if h.MaxRequestBody == 0 {
 		h.MaxRequestBody = defaultMaxRequestBody
@@ -82,50 +108,40 @@ func (h *Handler) setDefaults() {
 	}
 }
 
-func (h *Handler) provisionPolicy(p *parts, _ *caddy.Replacer) error {
+func (h *Handler) provisionPolicy(p *provisioning) error {
 	var err error
 	p.policy, err = newPolicy(h.Cap, h.DenyPreferences)
 	return err
 }
 
-func (h *Handler) provisionTargets(p *parts, repl *caddy.Replacer) error {
+func (h *Handler) provisionTargets(p *provisioning) error {
 	var err error
-	p.targets, err = h.parseTargets(repl)
+	p.targets, err = h.parseTargets(p.repl)
 	return err
 }
 
-func (h *Handler) provisionKeys(p *parts, repl *caddy.Replacer) error {
+func (h *Handler) provisionKeys(p *provisioning) error {
 	p.auth = &auth{}
 	var err error
 	if h.APIKey != "" {
-		if p.auth.apiKey, err = newKeySource("api_key", h.APIKey, repl, p.logger); err != nil {
+		if p.auth.apiKey, err = newKeySource("api_key", h.APIKey, p.repl, p.logger); err != nil {
 			return err
 		}
 	}
 	if len(h.ClientKeys) > 0 {
-		p.auth.clients, err = newClientKeys(h.ClientKeys, repl, p.logger)
+		p.auth.clients, err = newClientKeys(h.ClientKeys, p.repl, p.logger)
 	}
 	return err
 }
 
-func (h *Handler) provisionEngine(p *parts, _ *caddy.Replacer) error {
+func (h *Handler) provisionEngine(p *provisioning) error {
 	memory := engine.NewMemory(h.MaxMemory)
 	p.body = bodyReader{max: h.MaxRequestBody, memory: memory}
-	p.engine = engine.New(engine.Options{MaxResponseBody: h.MaxResponseBody, Memory: memory, NoSplit: h.NoSplit})
+	p.engine = engine.New(engine.Options{
+		MaxResponseBody: h.MaxResponseBody,
+		Memory:          memory,
+		NoSplit:         h.NoSplit,
+		Observer:        healthObserver{p.logger},
+	})
 	return nil
-}
-
-func (h *Handler) provisionTransports(p *parts, _ *caddy.Replacer) error {
-	options := engine.TransportOptions{
-		HTTPVersion: h.HTTPVersion,
-		DialTimeout: time.Duration(h.DialTimeout),
-		Proxy:       http.ProxyFromEnvironment,
-	}
-	var err error
-	if p.operator, err = engine.NewTransport(options); err != nil {
-		return fmt.Errorf("http_version: %w", err)
-	}
-	options.Proxy, options.Control = nil, engine.PublicOnly
-	p.public, err = engine.NewTransport(options)
-	return err
 }

@@ -94,6 +94,10 @@ func (r *resolved) engine() engine.Settings {
 		RetryBudgetPct:          orNone(r.RetryBudgetPct),
 		InitialBackoff:          r.InitialBackoff,
 		NonRetryableStatusCodes: r.NonRetryableStatusCodes,
+
+		HedgeDelay:     r.HedgeDelay,
+		HedgeAuto:      r.HedgeAuto,
+		HedgeBudgetPct: orNone(r.HedgeBudgetPct),
 	}
 }
 

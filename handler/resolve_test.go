@@ -91,7 +91,7 @@ func TestResolveLetsACallerUndoAListAndAWord(t *testing.T) {
 func TestResolvedEngineSettings(t *testing.T) {
 	t.Parallel()
 	r, err := resolve(settingsOf(t, `{"max_concurrent_requests":7,"batch_size":8,"max_chars_per_request":90,"timeout_s":1.5,"total_timeout_s":2,`+
-		`"max_retries":0,"retry_budget_pct":0.5,"initial_backoff_ms":200,"non_retryable_status_codes":[503]}`), nil, nil)
+		`"max_retries":0,"retry_budget_pct":0.5,"initial_backoff_ms":200,"non_retryable_status_codes":[503],"hedge_delay":0.5,"hedge_budget_pct":0}`), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,6 +105,8 @@ func TestResolvedEngineSettings(t *testing.T) {
 		RetryBudgetPct:          0.5,
 		InitialBackoff:          200 * time.Millisecond,
 		NonRetryableStatusCodes: []int{503},
+		HedgeDelay:              500 * time.Millisecond,
+		HedgeBudgetPct:          -1,
 	}
 	if got := r.engine(); !reflect.DeepEqual(got, want) {
 		t.Errorf("engine() = %+v, want %+v", got, want)

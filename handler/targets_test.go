@@ -16,12 +16,12 @@ func TestChooseTarget(t *testing.T) {
 	tests := map[string]struct {
 		to, allowed        []string
 		header, preference string
-		want               string // the URL, where there is one
+		want               string // the URLs, where there are any
 		who                string
 		field              string // of a malformed choice
 	}{
 		"no choice goes to the configured target":        {to: []string{"http://tei/a"}, want: "http://tei/a", who: named},
-		"no choice goes to the first configured target":  {to: []string{"http://a", "http://b"}, want: "http://a", who: named},
+		"no choice goes to all configured targets":       {to: []string{"http://a", "http://b"}, want: "http://a, http://b", who: named},
 		"no choice and no target":                        {who: malformed, field: "X-Target-Host"},
 		"no choice with none":                            {to: []string{"http://tei"}, allowed: []string{"none"}, want: "http://tei", who: named},
 		"the header":                                     {header: "https://h.example", want: "https://h.example", who: chosen},
@@ -86,8 +86,11 @@ func TestChooseTarget(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got.URL.String() != test.want || got.OperatorNamed != (test.who == named) {
-					t.Errorf("choose = %v, named by the operator: %t, want %s by the %s", got.URL, got.OperatorNamed, test.want, test.who)
+				if all.name(got) != test.want || got.OperatorNamed != (test.who == named) {
+					t.Errorf("choose = %v, named by the operator: %t, want %s by the %s", all.name(got), got.OperatorNamed, test.want, test.who)
+				}
+				if chosen := test.header + test.preference; (got.URL == nil) != (chosen == "") {
+					t.Errorf("choose = %v, the caller chose %q", got.URL, chosen)
 				}
 			}
 		})

@@ -27,8 +27,7 @@ func TestTransportConnectsLikeItsBase(t *testing.T) {
 			return new(net.Dialer).DialContext(ctx, network, strings.TrimPrefix(url, "https://"))
 		},
 	}
-	// As Caddy sets its transports up.
-	if err := http2.ConfigureTransport(base); err != nil {
+	if err := http2.ConfigureTransport(base); err != nil { //nolint:staticcheck // Caddy sets its transports up so
 		t.Fatal(err)
 	}
 	tests := map[string]struct {

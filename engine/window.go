@@ -23,10 +23,15 @@ const (
 // answers 429 at once to what is too much and goes on with the rest. Every 429
 // therefore shrinks the window to what is in flight without that batch: a burst
 // of them ends at what the endpoint accepted. Good replies let the window grow
-// slowly, to find out whether there is more room by now.
+// slowly, to find out whether there is more room by now. When nothing is left that
+// the endpoint accepted, as after a burst of requests that is over a limit in
+// time, nothing is known of how much it can hold: the window then doubles with
+// every window of good replies until the next 429, which is TCP's slow start.
 type window struct {
 	items  float64
 	shrunk time.Time // when the last 429 came
+	// starting says that the window doubles.
+	starting bool
 }
 
 // noWindow bounds nothing.
@@ -46,11 +51,15 @@ func (w *window) limit() float64 {
 // than the batch, which is let through alone in any case.
 func (w *window) shrink(inFlight, items int) {
 	left := min(w.items, float64(inFlight)) - float64(items)
-	*w = window{items: max(left, float64(items)), shrunk: time.Now()}
+	*w = window{items: max(left, float64(items)), shrunk: time.Now(), starting: left < float64(items)}
 }
 
 // grow notes a good reply to a batch of so many items.
 func (w *window) grow(items int) {
 	batch := float64(items)
+	if w.starting {
+		w.items += batch
+		return
+	}
 	w.items += batch * min(gainPerReply, gainPerWindow*batch/w.items)
 }

@@ -26,6 +26,7 @@ func TestWindow(t *testing.T) {
 		"without a 429 there is none":             {limiterOptions{}, batches(20, 32), 0, 20, 0, none},
 		"it shrinks to what is held":              {limiterOptions{}, batches(20, 32), 4, 0, 0, 512},
 		"but not below one batch":                 {limiterOptions{}, batches(20, 32), 20, 0, 0, 32},
+		"from one batch it doubles":               {limiterOptions{}, batches(20, 32), 20, 3, 0, 128},
 		"nor below a large one":                   {limiterOptions{}, []int{100, 1, 1}, 1, 0, 0, 100},
 		"good replies add a quarter of a batch":   {limiterOptions{}, batches(20, 32), 4, 16, 0, 520},
 		"one adds at most a sixteenth of a batch": {limiterOptions{}, batches(3, 32), 2, 1, 0, 34},

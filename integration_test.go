@@ -79,9 +79,17 @@ func startCaddy(t *testing.T, upstream, subdirectives string) *runningCaddy {
 	return c
 }
 
-// reload gives Caddy another Caddyfile. Each reload replaces the admin endpoint,
-// too, and closes connections to the old one.
+// reload gives Caddy another Caddyfile.
 func (c *runningCaddy) reload(t *testing.T, upstream, subdirectives string) {
+	t.Helper()
+	if status, answer := c.load(t, upstream, subdirectives); status != http.StatusOK {
+		t.Fatalf("the reload got %d %s", status, answer)
+	}
+}
+
+// load gives Caddy another Caddyfile and returns its answer. Each reload replaces
+// the admin endpoint, too, and closes connections to the old one.
+func (c *runningCaddy) load(t *testing.T, upstream, subdirectives string) (status int, answer []byte) {
 	t.Helper()
 	c.admin.CloseIdleConnections()
 	text := c.caddyfile(upstream, subdirectives)
@@ -93,10 +101,10 @@ func (c *runningCaddy) reload(t *testing.T, upstream, subdirectives string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		answer, _ := io.ReadAll(resp.Body)
-		t.Fatalf("the reload got %d %s", resp.StatusCode, answer)
+	if answer, err = io.ReadAll(resp.Body); err != nil {
+		t.Fatal(err)
 	}
+	return resp.StatusCode, answer
 }
 
 // embed sends a request and returns an error unless every vector is right.
@@ -203,6 +211,44 @@ func TestReloadUnderLoadFailsNoRequest(t *testing.T) {
 	clients.Wait()
 	if answered.Load() < 10 {
 		t.Errorf("only %d requests were answered", answered.Load())
+	}
+}
+
+// TestActiveChecksBeginWhenCaddyRuns holds that nobody asks an endpoint for its
+// health for a configuration that is only tried, or that fails to load.
+func TestActiveChecksBeginWhenCaddyRuns(t *testing.T) {
+	t.Parallel()
+	// The upstream answers 400 to what is no request for embeddings.
+	const checks = "client_keys any\nhealth_uri /ready\nhealth_interval 1h\nhealth_status 4xx\n"
+	upstream := enginetest.New()
+	target := upstream.Serve(t)
+	file := filepath.Join(t.TempDir(), "Caddyfile")
+	if err := os.WriteFile(file, []byte("http:// {\nperformance_proxy "+target+" {\n"+checks+"}\n}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := (invocation{as: "caddy", args: []string{"validate", "--adapter", "caddyfile", "--config", file}}).run(t); code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	if calls := len(upstream.Calls()); calls != 0 {
+		t.Errorf("validating asked %d times", calls)
+	}
+
+	c := startCaddy(t, target, checks)
+	upstream.Await(t, 1)
+	if call := upstream.Calls()[0]; call.Method != http.MethodGet || call.Path != "/ready" {
+		t.Errorf("it was asked %s %s", call.Method, call.Path)
+	}
+	c.reload(t, target, checks+"batch_size 8")
+	upstream.Await(t, 2)
+
+	if status, _ := c.load(t, target, checks+"api_key {env.NO_SUCH_VARIABLE}"); status == http.StatusOK {
+		t.Fatal("a bad configuration was loaded")
+	}
+	if err := c.embed(t.Context(), upstream, []string{"a"}, nil); err != nil {
+		t.Error(err)
+	}
+	if calls := len(upstream.Calls()); calls != 3 {
+		t.Errorf("there were %d calls, want two checks and a request", calls)
 	}
 }
 

@@ -2,7 +2,7 @@
 // a [handler.Handler]. It checks the number of arguments, their types,
 // duplicates and unknown names itself; ranges and the like are the rules of
 // [handler.Handler.Check], which hold for JSON too: they are checked after every
-// line, so that the error names it.
+// line, so that the error names it. What needs all lines is checked at the end.
 //
 //	performance_proxy [<matcher>] [<target>...] {
 //		to                         <target>...

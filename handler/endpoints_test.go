@@ -203,8 +203,9 @@ func TestConnectionsOutliveAReload(t *testing.T) {
 		return nil
 	}
 	server, connections := countConnections(t, upstream)
-	// A request has two batches, one after the other.
-	config := `{"to":["` + server.URL + `"],"client_keys":["any"],"batch_size":1,"max_concurrent_requests":1}`
+	// A request has two batches, one after the other. No other test has the same
+	// transport.
+	config := `{"to":["` + server.URL + `"],"client_keys":["any"],"batch_size":1,"max_concurrent_requests":1,"dial_timeout":"4001ms"}`
 	before := load(t, config)
 	embed(t, before.Handler)
 	after := load(t, config)

@@ -249,7 +249,7 @@ func (x *exchange) destination(a asked) (to engine.Destination, done func(), err
 		to.Group, release = chosen.group, func() { x.endpoints.chosen.release(chosen) }
 	}
 	to.Transport = transport
-	return to, func() { release() }, nil
+	return to, func() { release(); transport.done() }, nil
 }
 
 // resolve waits, within the request's deadline, until the configured endpoints

@@ -10,8 +10,12 @@ import (
 // attemptLimit names the limit of one attempt in a [TimeoutError].
 const attemptLimit = "timeout_s"
 
-// errLost ends an attempt of which another copy was answered first.
-var errLost = errors.New("another copy was answered first")
+var (
+	// errLost ends an attempt of which another copy was answered first.
+	errLost = errors.New("another copy was answered first")
+	// errCalledOff ends the attempts of a request of which another batch failed.
+	errCalledOff = errors.New("another batch of the request failed")
+)
 
 // attemptInSlot makes an attempt, copies included, and gives the slot back,
 // whatever happens.

@@ -60,7 +60,16 @@ func (e *Engine) Run(ctx context.Context, to Destination, call *Call) (*Answer, 
 
 // dispatch runs all batches and fills results.
 func (r *run) dispatch(ctx context.Context, results []result) error {
-	group, working := errgroup.WithContext(ctx)
+	group, failed := errgroup.WithContext(ctx)
+	// The others are not to take the failure of one for something that happened to
+	// them, as they would by the cause of the group's context.
+	working, callOff := context.WithCancelCause(ctx)
+	defer callOff(nil)
+	defer context.AfterFunc(failed, func() {
+		if ctx.Err() == nil {
+			callOff(errCalledOff)
+		}
+	})()
 	for i := range results {
 		if !r.slots.acquire(working) {
 			break

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,9 @@ const (
 	// there is now and then one of which a single copy is late as well.
 	maxCopies = 2
 )
+
+// errUnsent ends the wait of a copy for its turn.
+var errUnsent = errors.New("the attempt failed before its copy was sent")
 
 // hedgeDelay returns after which time a copy of a batch that was sent to the
 // endpoint is due, and whether one is to be sent at all.
@@ -31,6 +35,10 @@ type race struct {
 	id attemptID
 	// callOff ends what is under way.
 	callOff context.CancelCauseFunc
+	// queue is the context of copies that wait for their turn, and unqueue ends
+	// it: once an attempt has failed, a copy that was not sent is none.
+	queue   context.Context
+	unqueue context.CancelCauseFunc
 	// outcomes has room for all, so that nobody who comes late is blocked.
 	outcomes chan armOutcome
 	// won is set by the first good reply.
@@ -55,7 +63,12 @@ type armOutcome struct {
 func (d *delivery) race(ctx context.Context, id attemptID, first choice, delay time.Duration) (result, error) {
 	ctx, callOff := context.WithCancelCause(ctx)
 	defer callOff(errLost)
-	r := &race{delivery: d, id: id, callOff: callOff, outcomes: make(chan armOutcome, 1+maxCopies)}
+	queue, unqueue := context.WithCancelCause(ctx)
+	defer unqueue(errUnsent)
+	r := &race{
+		delivery: d, id: id, callOff: callOff, queue: queue, unqueue: unqueue,
+		outcomes: make(chan armOutcome, 1+maxCopies),
+	}
 	r.start(first, func() (result, error) { return r.arm(ctx, id, first) })
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
@@ -65,9 +78,7 @@ func (d *delivery) race(ctx context.Context, id attemptID, first choice, delay t
 			if o.err == nil {
 				return o.res, nil
 			}
-			r.running--
-			d.remember(o.endpoint, o.err)
-			if r.err = d.graver(r.err, o.err); r.running == 0 {
+			if r.fail(o); r.running == 0 {
 				return result{}, r.err
 			}
 		case <-timer.C:
@@ -75,6 +86,19 @@ func (d *delivery) race(ctx context.Context, id attemptID, first choice, delay t
 				timer.Reset(next)
 			}
 		}
+	}
+}
+
+// fail takes note of an attempt or a copy that failed.
+func (r *race) fail(o armOutcome) {
+	r.running--
+	if errors.Is(o.err, errUnsent) {
+		return
+	}
+	r.remember(o.endpoint, o.err)
+	if r.err == nil || r.call.class(o.err, 0) == neverRetried {
+		// Of several errors, one that another attempt cannot mend says most.
+		r.err = o.err
 	}
 }
 
@@ -98,6 +122,7 @@ func (r *race) arm(ctx context.Context, id attemptID, c choice) (result, error) 
 	res, err := r.attempt(ctx, id, c)
 	switch {
 	case err != nil:
+		r.unqueue(errUnsent)
 		return result{}, err
 	case r.won.Swap(true):
 		// Both were complete at the same moment.
@@ -117,14 +142,14 @@ func (r *race) copy(ctx context.Context) (next time.Duration, more bool) {
 		return 0, false
 	}
 	c, ok := r.to.Group.choose(slices.Concat(r.endpoints(), r.at))
-	if !ok {
+	if !ok || time.Now().Before(r.notBefore(c.endpoint)) {
 		hedges.refund()
 		return 0, false
 	}
 	r.id.copy++
 	id := r.id
 	r.start(c, func() (result, error) {
-		if err := r.enter(ctx, c, true); err != nil {
+		if err := r.enter(r.queue, c, true); err != nil {
 			hedges.refund()
 			return result{}, err
 		}
@@ -134,13 +159,4 @@ func (r *race) copy(ctx context.Context) (next time.Duration, more bool) {
 		return 0, false
 	}
 	return r.hedgeDelay(c.endpoint)
-}
-
-// graver returns the error that says more: one that another attempt cannot mend,
-// else the first.
-func (d *delivery) graver(first, second error) error {
-	if first == nil || d.call.class(second, 0) == neverRetried {
-		return second
-	}
-	return first
 }

@@ -365,3 +365,87 @@ func TestAutoHedgingCutsTheTail(t *testing.T) {
 		t.Errorf("p99 without copies is %v, with auto %v at %.1f %% more calls", off, auto, 100*extra)
 	}
 }
+
+// TestFailureOfAnotherBatchIsNobodysFault lets one batch fail for ever while
+// attempts of others are under way elsewhere.
+func TestFailureOfAnotherBatchIsNobodysFault(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{429, 500} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(1, GroupOptions{}, EndpointOptions{Health: HealthOptions{FailDuration: time.Minute, MaxFails: 2}})
+				c.upstreams[0].Script = func(call *enginetest.Call) []enginetest.Fault {
+					if call.Items[0] == "text 7" {
+						return []enginetest.Fault{enginetest.Delay(time.Second), enginetest.Status(status, "no")}
+					}
+					return []enginetest.Fault{enginetest.Delay(time.Hour)}
+				}
+				r := newRecorder()
+				settings := noRetries
+				settings.BatchSize = 1
+				texts := make([]string, 20)
+				for i := range texts {
+					texts[i] = fmt.Sprintf(`"text %d"`, i)
+				}
+				_, err := New(Options{Observer: r}).Do(t.Context(), c.to, &Request{
+					Path: "/v1/embeddings", Body: []byte(`{"input":[` + strings.Join(texts, ",") + `]}`), Settings: settings,
+				})
+				if statusOf(err) != status {
+					t.Fatalf("got %v", err)
+				}
+				for range texts {
+					if a := <-r.attempts; statusOf(a.Err) != status && !errors.Is(a.Err, errCalledOff) {
+						t.Errorf("an attempt ended with %v", a.Err)
+					}
+				}
+				e := c.endpoints[0]
+				if want := 19.; status == 429 && e.limiter.window.items != want {
+					t.Errorf("after one 429 of 20 batches in flight the window is %v, want %v", e.limiter.window.items, want)
+				}
+				if !e.Up() {
+					t.Error("the endpoint is down after one failure")
+				}
+			})
+		})
+	}
+}
+
+// TestCopyThatWasNotSentIsNone lets an attempt fail while its copy waits for
+// its turn.
+func TestCopyThatWasNotSentIsNone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(1, GroupOptions{}, EndpointOptions{MaxRequests: 1})
+		c.upstreams[0].Script = enginetest.First(1, enginetest.Delay(time.Second), enginetest.Status(503, "no"))
+		if err := c.embed(t.Context(), 1, hedging); err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, call := range c.upstreams[0].Calls() {
+			ids = append(ids, call.Header.Get("X-Baseten-Customer-Request-Id"))
+		}
+		if got := strings.Join(ids, " "); got != "id-0-0 id-0-1" {
+			t.Errorf("the calls are %s, want a retry in the place of the copy", got)
+		}
+	})
+}
+
+// TestCopyHeedsRetryAfter lets every endpoint ask for patience, and the retry be
+// slow.
+func TestCopyHeedsRetryAfter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(2, GroupOptions{Policy: First}, EndpointOptions{})
+		c.upstreams[0].Script = enginetest.First(1, enginetest.Status(503, "later"), enginetest.Header("Retry-After", "60"))
+		c.upstreams[1].Script = enginetest.Always(enginetest.Delay(time.Second))
+		if err := c.embed(t.Context(), 1, hedging); err != nil {
+			t.Fatal(err)
+		}
+		// The copy of the retry has no endpoint that was not tried, and the one that
+		// is first has asked for patience.
+		if got := fmt.Sprint(c.calls()); got != "[1 1]" {
+			t.Errorf("the endpoints got %s calls", got)
+		}
+	})
+}

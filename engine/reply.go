@@ -67,7 +67,7 @@ func readReply(resp *http.Response, limits replyLimits) (*buffer, error) {
 }
 
 // readBody reads the body as it comes.
-func readBody(resp *http.Response, limits replyLimits) (*buffer, error) {
+func readBody(resp *http.Response, limits replyLimits) (whole *buffer, err error) {
 	declared := resp.ContentLength
 	if declared > limits.MaxBody {
 		return nil, errTooLarge
@@ -80,6 +80,12 @@ func readBody(resp *http.Response, limits replyLimits) (*buffer, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		// Also when the transport panics.
+		if whole == nil {
+			body.release()
+		}
+	}()
 	if declared == room {
 		err = body.fillExactly(resp.Body, int(declared))
 	} else {
@@ -87,7 +93,6 @@ func readBody(resp *http.Response, limits replyLimits) (*buffer, error) {
 		err = body.fill(resp.Body, limits.MaxBody)
 	}
 	if err != nil {
-		body.release()
 		return nil, err
 	}
 	return body, nil

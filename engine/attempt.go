@@ -11,11 +11,17 @@ import (
 const attemptLimit = "timeout_s"
 
 var (
-	// errLost ends an attempt of which another copy was answered first.
-	errLost = errors.New("another copy was answered first")
+	// errDown ends the wait for a turn at an endpoint that has gone down.
+	errDown = errors.New("the endpoint is down")
 	// errCalledOff ends the attempts of a request of which another batch failed.
 	errCalledOff = errors.New("another batch of the request failed")
 )
+
+// A lostError ends an attempt of which another copy was answered first: the
+// attempt itself, which is 0, or one of its copies.
+type lostError struct{ to int }
+
+func (lostError) Error() string { return "another copy was answered first" }
 
 // attemptInSlot makes an attempt, copies included, and gives the slot back,
 // whatever happens.
@@ -26,9 +32,11 @@ func (d *delivery) attemptInSlot(ctx context.Context, number int, c choice) (res
 		c.abandon()
 		return result{}, context.Cause(ctx)
 	}
-	if err := d.enter(ctx, c, number > 0); err != nil {
+	c, err := d.enterAny(ctx, c, number > 0)
+	if err != nil {
 		return result{}, err
 	}
+	d.last = c.endpoint
 	timeout := d.call.settings.Timeout
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, &TimeoutError{Limit: attemptLimit, After: timeout})
 	defer cancel()
@@ -37,17 +45,39 @@ func (d *delivery) attemptInSlot(ctx context.Context, number int, c choice) (res
 		return d.race(ctx, id, c, delay)
 	}
 	defer d.leave(c)
+	sent := time.Now()
 	res, err := d.attempt(ctx, id, c)
 	if err != nil {
-		d.remember(c.endpoint, err)
+		d.remember(c.endpoint, sent, err)
 	}
 	return res, err
 }
 
-// enter waits for the batch's turn at an endpoint.
+// enterAny waits for the batch's turn at the endpoint that was chosen, and chooses
+// again when that goes down meanwhile.
+func (d *delivery) enterAny(ctx context.Context, c choice, urgent bool) (choice, error) {
+	for {
+		err := d.enter(ctx, c, urgent)
+		if !errors.Is(err, errDown) {
+			return c, err
+		}
+		next, ok := d.to.Group.choose(d.tried)
+		if !ok {
+			return c, errNoEndpoint
+		}
+		c = next
+	}
+}
+
+// enter waits for the batch's turn at an endpoint. The error is errDown when the
+// endpoint goes down meanwhile and there are others.
 func (d *delivery) enter(ctx context.Context, c choice, urgent bool) error {
+	t := turn{flow: d.run, items: d.items, urgent: urgent}
+	if c.endpoint.Up() && d.to.Group.several() {
+		t.down = c.endpoint.health.downed
+	}
 	c.endpoint.load.Add(int64(d.items))
-	waited, err := c.endpoint.limiter.acquire(ctx, turn{flow: d.run, items: d.items, urgent: urgent})
+	waited, err := c.endpoint.limiter.acquire(ctx, t)
 	if waited > 0 {
 		d.observer.Waited(c.endpoint, waited)
 	}
@@ -91,12 +121,16 @@ func (d *delivery) attempt(ctx context.Context, id attemptID, c choice) (res res
 
 // note tells the endpoint and the observer how an attempt ended.
 func (d *delivery) note(id attemptID, c choice, start time.Time, err error) {
-	took, lost := time.Since(start), errors.Is(err, errLost)
-	if c.settle(attemptReport{items: d.items, sent: start, took: took, err: err, lost: lost}) {
-		d.observer.HealthChanged(c.endpoint, c.endpoint.Up())
+	took := time.Since(start)
+	race, lost := errors.AsType[lostError](err)
+	if c.settle(attemptReport{
+		items: d.items, size: d.size, sent: start, took: took, err: err, overtaken: lost && race.to > id.copy,
+	}) {
+		d.observer.HealthChanged(c.endpoint, c.endpoint.Up(), err)
 	}
 	d.observer.Attempted(Attempt{
-		Endpoint: c.endpoint, Items: d.items, Retry: id.attempt, Copy: id.copy, Took: took, Err: err, Lost: lost,
+		Endpoint: c.endpoint, ID: d.call.req.ID + id.suffix(), Items: d.items,
+		Retry: id.attempt, Copy: id.copy, Took: took, Err: err, Lost: lost,
 	})
 }
 
@@ -120,7 +154,9 @@ func (d *delivery) exchange(ctx context.Context, id attemptID, endpoint *Endpoin
 	}
 	res, err := d.readResult(resp, limits)
 	if reply, ok := errors.AsType[*ReplyError](err); ok {
-		return result{}, newReplyError(resp, reply.Reason, reply.Err, authorization)
+		clean := newReplyError(resp, reply.Reason, reply.Err, authorization)
+		clean.Broken = reply.Broken
+		return result{}, clean
 	}
 	return res, err
 }

@@ -42,7 +42,7 @@ type plan struct {
 
 // newPlan splits a call whose form is known.
 func newPlan(c *Call) plan {
-	p := plan{body: c.req.Body}
+	p := plan{body: c.req.Body, items: c.doc.Entries}
 	edits := c.modelEdits()
 	if c.asked.form == formList {
 		p.batches = split(c.doc.Entries, c.settings.BatchSize, c.settings.MaxCharsPerRequest)
@@ -54,7 +54,6 @@ func newPlan(c *Call) plan {
 		return p
 	}
 	list := c.doc.List.Value
-	p.items = c.doc.Entries
 	p.head = applyEdits(p.body, 0, list.Start+1, edits)
 	p.tail = applyEdits(p.body, list.End-1, len(p.body), edits)
 	return p
@@ -67,6 +66,16 @@ func (p *plan) batch(i int) batchBody {
 	}
 	b := p.batches[i]
 	return batchBody{p.head, p.body[p.items[b.first].Start:p.items[b.end-1].End], p.tail}
+}
+
+// size returns the bytes of the items of a batch, and of the whole body of a
+// request without items.
+func (p *plan) size(i int) int {
+	if len(p.items) == 0 {
+		return len(p.body)
+	}
+	b := p.batches[i]
+	return p.items[b.end-1].End - p.items[b.first].Start
 }
 
 // batchBody is the body of a batch in the pieces that it is made of.

@@ -58,12 +58,12 @@ func leastTime(c *Call, g *Group) time.Duration {
 	members := *g.members.Load()
 	known := make(map[int]time.Duration)
 	var work, slowest time.Duration
-	for _, batch := range c.plan.batches {
-		items := batch.len()
-		least, ok := known[items]
+	for batch := range c.plan.batches {
+		class := latencyClassOf(c.plan.size(batch))
+		least, ok := known[class]
 		if !ok {
-			least = leastOf(members, items)
-			known[items] = least
+			least = leastOf(members, c.plan.size(batch))
+			known[class] = least
 		}
 		work += least
 		slowest = max(slowest, least)
@@ -73,10 +73,10 @@ func leastTime(c *Call, g *Group) time.Duration {
 
 // leastOf returns the shortest time in which one of the members answered a batch
 // of that size lately; zero when one of them did not say.
-func leastOf(members []*member, items int) time.Duration {
+func leastOf(members []*member, size int) time.Duration {
 	var least time.Duration
 	for i, m := range members {
-		fastest, ok := m.Endpoint.latency.fastest(items)
+		fastest, ok := m.Endpoint.latency.fastest(size)
 		if !ok {
 			return 0
 		}

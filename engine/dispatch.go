@@ -18,6 +18,10 @@ type run struct {
 	slots slots
 	// copies are the attempts that have goroutines of their own.
 	copies sync.WaitGroup
+
+	// breaksMu guards breaks, when a connection to an endpoint broke first.
+	breaksMu sync.Mutex
+	breaks   map[*Endpoint]time.Time
 }
 
 // Run sends the batches of a call to the destination, at most
@@ -118,9 +122,11 @@ func (s slots) release() { <-s }
 
 // batchError names the batch, but not where the whole request ran out of time.
 func batchError(batch int, err error) error {
-	var timeout *TimeoutError
-	if errors.As(err, &timeout) && timeout.Limit != attemptLimit {
+	if timeout, ok := errors.AsType[*TimeoutError](err); ok && timeout.Limit != attemptLimit {
 		return timeout
+	}
+	if _, ok := errors.AsType[*BatchError](err); ok {
+		return err
 	}
 	return &BatchError{Batch: batch, Err: err}
 }

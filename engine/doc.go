@@ -9,7 +9,7 @@
 //	parse     request.go     the operation of the path and body, its items, bad input refused
 //	split     batch.go       items to batches, a batch is cut out of the client's bytes
 //	dispatch  dispatch.go    batches in flight, first fault ends the rest; deadline.go bounds the whole
-//	retry     retry.go       what is tried again, where and when, within budget.go
+//	deliver   delivery.go    one batch, attempt after attempt: what is tried again by retry.go, within budget.go
 //	choose    group.go       the endpoint of an attempt, by policy.go; endpoint.go is what is known of one:
 //	                         health.go and healthcheck.go, latency.go
 //	wait      limiter.go     the batch's turn at the endpoint, fair between requests

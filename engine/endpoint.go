@@ -84,41 +84,54 @@ func (c choice) abandon() {
 
 // attemptReport is what there is to say about an attempt when it is over.
 type attemptReport struct {
-	items int
-	sent  time.Time
-	took  time.Duration
-	err   error
-	// lost says that another attempt's reply was taken before this one's was
-	// complete.
-	lost bool
+	items, size int
+	sent        time.Time
+	took        time.Duration
+	err         error
+	// overtaken says that a copy that was sent later was answered first.
+	overtaken bool
 }
+
+// How long an attempt that is called off must have been under way to count as a
+// failure: at least so long, and twice as long as is usual for the endpoint where
+// that is known.
+const (
+	minPatience     = 500 * time.Millisecond
+	unknownPatience = time.Second
+)
 
 // settle takes note of an attempt that is over, before its place is given back.
 // It reports whether it changed what the endpoint is taken for.
 func (c choice) settle(r attemptReport) (changed bool) {
 	e := c.endpoint
+	usual, known := e.latency.percentile95(r.size)
+	patience := unknownPatience
+	if known {
+		patience = max(minPatience, 2*usual)
+	}
 	switch {
-	case r.lost:
-		// It would have taken longer than this, which says something when even this
-		// was long.
-		if usual, known := e.latency.percentile95(r.items); known && r.took >= usual {
-			e.latency.add(r.items, r.took)
-		}
 	case r.err == nil:
-		e.latency.add(r.items, r.took)
+		e.latency.add(r.size, r.took)
 		e.limiter.answered(r.items)
+	case r.overtaken && known && r.took >= usual:
+		// It would have taken longer than this.
+		e.latency.add(r.size, r.took)
 	case statusOf(r.err) == http.StatusTooManyRequests:
 		e.limiter.rejected(r.items)
 	}
-	return e.health.report(attemptEnd{outcome: e.verdict(r), probe: c.probe, sent: r.sent})
+	return e.health.report(attemptEnd{
+		outcome: e.verdict(r, patience),
+		probe:   c.probe,
+		sent:    r.sent,
+	})
 }
 
-// verdict says what an attempt tells of the endpoint's health.
-func (e *Endpoint) verdict(r attemptReport) outcome {
-	switch {
-	case r.lost:
-		return inconclusive
-	case r.err == nil:
+// verdict says what an attempt tells of the endpoint's health. One that was
+// called off after it had taken longer than patience is taken for one that would
+// never have been answered, and so is one that was overtaken: of endpoints that
+// work, good replies come between.
+func (e *Endpoint) verdict(r attemptReport, patience time.Duration) outcome {
+	if r.err == nil {
 		if e.health.tooSlow(r.took) {
 			return failed
 		}
@@ -133,11 +146,11 @@ func (e *Endpoint) verdict(r attemptReport) outcome {
 		}
 		return succeeded
 	}
+	if _, ok := errors.AsType[*ForbiddenAddressError](r.err); ok || errors.Is(r.err, ErrOverloaded) {
+		return inconclusive
+	}
 	if timeout, ok := errors.AsType[*TimeoutError](r.err); ok && timeout.Limit == attemptLimit {
 		return failed
-	}
-	if _, ok := errors.AsType[*ForbiddenAddressError](r.err); ok {
-		return inconclusive
 	}
 	if _, ok := errors.AsType[*NetworkError](r.err); ok {
 		return failed
@@ -145,7 +158,12 @@ func (e *Endpoint) verdict(r attemptReport) outcome {
 	if _, ok := errors.AsType[*ReplyError](r.err); ok {
 		return failed
 	}
-	// The client left, its time was over, or the proxy itself is at fault.
+	if _, ok := errors.AsType[*PanicError](r.err); ok || errors.Is(r.err, errCalledOff) {
+		return inconclusive
+	}
+	if r.overtaken || r.took >= patience {
+		return failed
+	}
 	return inconclusive
 }
 

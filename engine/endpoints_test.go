@@ -250,13 +250,13 @@ func newRecorder() *recorder {
 	}
 }
 
-func (r *recorder) HealthChanged(e *Endpoint, up bool) {
+func (r *recorder) HealthChanged(e *Endpoint, up bool, _ error) {
 	r.changes <- e.URL().Host + map[bool]string{true: " is up", false: " is down"}[up]
 }
-func (r *recorder) Attempted(a Attempt)                    { r.attempts <- a }
-func (r *recorder) Refused(b Budget)                       { r.refused <- b }
-func (r *recorder) Waited(_ *Endpoint, wait time.Duration) { r.waits <- wait }
-func (r *recorder) Retrying(_ *Endpoint, err error)        { r.retries <- err }
+func (r *recorder) Attempted(a Attempt)                              { r.attempts <- a }
+func (r *recorder) Refused(b Budget)                                 { r.refused <- b }
+func (r *recorder) Waited(_ *Endpoint, wait time.Duration)           { r.waits <- wait }
+func (r *recorder) Retrying(_ *Endpoint, _ time.Duration, err error) { r.retries <- err }
 
 func TestRefusedStreamsAreFree(t *testing.T) {
 	t.Parallel()
@@ -319,7 +319,7 @@ func TestObserverIsTold(t *testing.T) {
 		c.upstreams[1].Script = enginetest.First(1, enginetest.Delay(time.Second))
 		r := newRecorder()
 		answer, err := New(Options{Observer: r}).Do(t.Context(), c.to, &Request{
-			Path: "/v1/embeddings", Body: []byte(`{"input":["a","b","c"]}`), Settings: Settings{BatchSize: 3, HedgeDelay: 2 * time.Second},
+			Path: "/v1/embeddings", ID: "id", Body: []byte(`{"input":["a","b","c"]}`), Settings: Settings{BatchSize: 3, HedgeDelay: 2 * time.Second},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -332,8 +332,8 @@ func TestObserverIsTold(t *testing.T) {
 			t.Errorf("the change of health is told as %s", change)
 		}
 		want := []Attempt{
-			{Endpoint: c.endpoints[0], Items: 3, Took: time.Second},
-			{Endpoint: c.endpoints[1], Items: 3, Retry: 1, Took: time.Second},
+			{Endpoint: c.endpoints[0], ID: "id-0-0", Items: 3, Took: time.Second},
+			{Endpoint: c.endpoints[1], ID: "id-0-1", Items: 3, Retry: 1, Took: time.Second},
 		}
 		for i := range want {
 			got := <-r.attempts

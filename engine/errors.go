@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
+	"syscall"
 	"time"
 )
 
@@ -34,7 +36,14 @@ func (e *RequestError) Error() string {
 type BatchError struct {
 	// Batch is the index of the batch, from 0.
 	Batch int
-	Err   error
+	// Attempts is how often it was tried, copies not counted.
+	Attempts int
+	// Endpoint is where the last attempt was made, nil when none was.
+	Endpoint *Endpoint
+	// Refused is the budget that had no further retry left; empty when that is not
+	// the reason why there was none.
+	Refused Budget
+	Err     error
 }
 
 func (e *BatchError) Error() string { return fmt.Sprintf("batch %d: %v", e.Batch, e.Err) }
@@ -69,6 +78,8 @@ type ReplyError struct {
 	Reason string
 	// RetryAfter is the reply's Retry-After header, empty when it gave none.
 	RetryAfter string
+	// Broken says that it broke off.
+	Broken bool
 	// Err is the underlying error, nil where there is none.
 	Err error
 }
@@ -106,9 +117,35 @@ func newNetworkError(err error, authorization string) *NetworkError {
 	text := cause.Error()
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		text = dns.Err
+	} else if dial, ok := errors.AsType[*dialError](err); ok {
+		text = dial.cause
 	}
 	s := newSecret(authorization)
 	return &NetworkError{Cause: s.clean(text), Err: &cleanError{text: s.clean(err.Error()), err: err}}
+}
+
+// A dialError is a connection that could not be made.
+type dialError struct {
+	err error
+	// cause is the last part of what err says, without addresses and names.
+	cause string
+	// refused says that nobody listens at the address.
+	refused bool
+}
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+
+// newDialError makes an error of what dialing says. Some dialers, like Caddy's,
+// hide what is inside of their errors, so that only the text is left to go by.
+func newDialError(err error) *dialError {
+	text := err.Error()
+	refused := syscall.ECONNREFUSED
+	return &dialError{
+		err:     err,
+		cause:   strings.TrimSpace(text[strings.LastIndex(text, ": ")+1:]),
+		refused: errors.Is(err, refused) || strings.HasSuffix(text, refused.Error()),
+	}
 }
 
 // newReplyError makes an error of what is wrong with a reply, which may hold

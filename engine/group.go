@@ -1,8 +1,8 @@
 package engine
 
 import (
-	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // A Member is an endpoint of a group.
@@ -61,11 +61,12 @@ func (g *Group) Members() []Member {
 }
 
 // choose returns the endpoint for the next attempt of a batch that has tried
-// some already; it prefers, in this order, those that are up and were not tried
-// yet, those that are up, those that were not tried yet, and any. A batch that
-// has tried none may be the one by which an endpoint that is down is tried again.
-// It reports false when the group is empty.
-func (g *Group) choose(tried []*Endpoint) (choice, bool) {
+// some already. It prefers endpoints that are up, among them those that were not
+// tried yet, and then those that did not ask for patience. When none is up, the
+// word of active checks counts for nothing, and then every endpoint will do. A
+// batch that has tried none may be the one by which an endpoint that is down is
+// tried again. It reports false when the group is empty.
+func (g *Group) choose(tried []attempted) (choice, bool) {
 	members := *g.members.Load()
 	switch len(members) {
 	case 0:
@@ -73,49 +74,59 @@ func (g *Group) choose(tried []*Endpoint) (choice, bool) {
 	case 1:
 		// Nothing is gained by sparing the only endpoint that there is.
 		e := members[0].Endpoint
-		return choice{endpoint: e, fresh: !slices.Contains(tried, e)}, true
+		return choice{endpoint: e, fresh: !triedAt(tried, e)}, true
 	}
-	var room [8]*member
-	up := room[:0]
-	for _, m := range members {
-		if m.Endpoint.Up() {
-			up = append(up, m)
-			continue
-		}
-		if len(tried) > 0 {
-			continue
-		}
-		if ok, probe := m.Endpoint.health.admit(); probe {
-			return choice{endpoint: m.Endpoint, probe: true}, true
-		} else if ok {
-			up = append(up, m)
+	if len(tried) == 0 {
+		if c, ok := probe(members); ok {
+			return c, true
 		}
 	}
-	if fresh := untried(up, tried); len(fresh) > 0 {
+	working := only(members, func(e *Endpoint) bool { return e.Up() })
+	if len(working) == 0 {
+		working = only(members, func(e *Endpoint) bool { return e.health.objected() })
+	}
+	if fresh := only(working, func(e *Endpoint) bool { return !triedAt(tried, e) }); len(fresh) > 0 {
 		return choice{endpoint: g.policy.pick(fresh), fresh: true}, true
 	}
-	if len(up) > 0 {
-		return choice{endpoint: g.policy.pick(up)}, true
-	}
-	if rest := untried(members, tried); len(rest) > 0 {
-		return choice{endpoint: g.policy.pick(rest)}, true
-	}
-	return choice{endpoint: g.policy.pick(members)}, true
-}
-
-// untried returns the members whose endpoints are not in tried.
-func untried(members []*member, tried []*Endpoint) []*member {
-	if len(tried) == 0 {
-		return members
-	}
-	var rest []*member
-	for _, m := range members {
-		if !slices.Contains(tried, m.Endpoint) {
-			rest = append(rest, m)
+	if len(working) == 0 {
+		working = members
+		if fresh := only(working, func(e *Endpoint) bool { return !triedAt(tried, e) }); len(fresh) > 0 {
+			working = fresh
 		}
 	}
-	return rest
+	now := time.Now()
+	if ready := only(working, func(e *Endpoint) bool { return !now.Before(notBefore(tried, e)) }); len(ready) > 0 {
+		working = ready
+	}
+	return choice{endpoint: g.policy.pick(working)}, true
 }
+
+// probe returns an endpoint that is down and due to be tried again.
+func probe(members []*member) (choice, bool) {
+	for _, m := range members {
+		if m.Endpoint.Up() {
+			continue
+		}
+		if _, probe := m.Endpoint.health.admit(); probe {
+			return choice{endpoint: m.Endpoint, probe: true}, true
+		}
+	}
+	return choice{}, false
+}
+
+// only returns the members of whose endpoints something holds.
+func only(members []*member, holds func(*Endpoint) bool) []*member {
+	kept := make([]*member, 0, len(members))
+	for _, m := range members {
+		if holds(m.Endpoint) {
+			kept = append(kept, m)
+		}
+	}
+	return kept
+}
+
+// several reports whether there is more than one endpoint.
+func (g *Group) several() bool { return len(*g.members.Load()) > 1 }
 
 // spend takes a retry out of the bucket and reports whether there was one.
 func (g *Group) spend() bool { return g.retries == nil || g.retries.take() }

@@ -93,6 +93,8 @@ type health struct {
 	// probing says that a probe is under way, which was sent when since was probed.
 	probing bool
 	probed  time.Time
+	// goesDown is closed when the endpoint goes down; nil when nobody waits for it.
+	goesDown chan struct{}
 	// objections counts the active checkers that say that the endpoint is down.
 	objections int
 }
@@ -110,6 +112,30 @@ func newHealth(o HealthOptions) *health {
 
 // up reports whether neither failures nor active checks keep the endpoint down.
 func (h *health) up() bool { return h.state.Load()&healthDown == 0 }
+
+// downed returns a channel that is closed when the endpoint goes down, or is
+// down already.
+func (h *health) downed() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.up() {
+		return alreadyDown
+	}
+	if h.goesDown == nil {
+		h.goesDown = make(chan struct{})
+	}
+	return h.goesDown
+}
+
+// alreadyDown is a channel that is closed.
+var alreadyDown = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// objected reports whether nothing but active checks keeps the endpoint down.
+func (h *health) objected() bool { return h.state.Load()&healthDown == healthObjected }
 
 // admit reports whether an attempt may be made now, and whether it is the probe
 // of an endpoint that failures took down: there is one at a time, and none before
@@ -200,6 +226,10 @@ func (h *health) publish() (changed bool) {
 		state |= healthObjected
 	}
 	before := h.state.Swap(state)
+	if state&healthDown != 0 && h.goesDown != nil {
+		close(h.goesDown)
+		h.goesDown = nil
+	}
 	return (before&healthDown == 0) != (state&healthDown == 0)
 }
 

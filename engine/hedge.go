@@ -25,7 +25,7 @@ func (d *delivery) hedgeDelay(e *Endpoint) (time.Duration, bool) {
 	if !d.call.settings.HedgeAuto {
 		return d.call.settings.HedgeDelay, d.call.settings.HedgeDelay > 0
 	}
-	usual, known := e.latency.percentile95(d.items)
+	usual, known := e.latency.percentile95(d.size)
 	return max(usual, minHedgeDelay), known
 }
 
@@ -44,7 +44,7 @@ type race struct {
 	// won is set by the first good reply.
 	won atomic.Bool
 	// at are the endpoints that the attempt and its copies were sent to.
-	at []*Endpoint
+	at []attempted
 	// running counts those whose outcome is not known.
 	running int
 	err     error
@@ -55,6 +55,7 @@ type armOutcome struct {
 	res      result
 	err      error
 	endpoint *Endpoint
+	sent     time.Time
 }
 
 // race makes an attempt whose turn has come, and sends a copy whenever the delay
@@ -62,14 +63,14 @@ type armOutcome struct {
 // error waits for them.
 func (d *delivery) race(ctx context.Context, id attemptID, first choice, delay time.Duration) (result, error) {
 	ctx, callOff := context.WithCancelCause(ctx)
-	defer callOff(errLost)
+	defer callOff(nil)
 	queue, unqueue := context.WithCancelCause(ctx)
 	defer unqueue(errUnsent)
 	r := &race{
 		delivery: d, id: id, callOff: callOff, queue: queue, unqueue: unqueue,
 		outcomes: make(chan armOutcome, 1+maxCopies),
 	}
-	r.start(first, func() (result, error) { return r.arm(ctx, id, first) })
+	r.start(first, func(o *armOutcome) { r.arm(ctx, id, first, o) })
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	for {
@@ -92,45 +93,45 @@ func (d *delivery) race(ctx context.Context, id attemptID, first choice, delay t
 // fail takes note of an attempt or a copy that failed.
 func (r *race) fail(o armOutcome) {
 	r.running--
-	if errors.Is(o.err, errUnsent) {
+	if errors.Is(o.err, errUnsent) || errors.Is(o.err, errDown) {
 		return
 	}
-	r.remember(o.endpoint, o.err)
-	if r.err == nil || r.call.class(o.err, 0) == neverRetried {
+	r.remember(o.endpoint, o.sent, o.err)
+	if r.err == nil || r.class(o.err) == neverRetried {
 		// Of several errors, one that another attempt cannot mend says most.
 		r.err = o.err
 	}
 }
 
 // start runs one of the race in a goroutine of its own.
-func (r *race) start(c choice, run func() (result, error)) {
-	r.at = append(r.at, c.endpoint)
+func (r *race) start(c choice, run func(*armOutcome)) {
+	r.at = append(r.at, attempted{endpoint: c.endpoint})
 	r.running++
 	r.copies.Go(func() {
 		o := armOutcome{endpoint: c.endpoint}
 		defer func() { r.outcomes <- o }()
 		defer recoverInto(&o.err)
-		o.res, o.err = run()
+		run(&o)
 	})
 }
 
 // arm makes the attempt or a copy of it, whose turn has come, and gives its
 // place back: when it has won, after the others were called off, so that none of
 // them is sent in that place.
-func (r *race) arm(ctx context.Context, id attemptID, c choice) (result, error) {
+func (r *race) arm(ctx context.Context, id attemptID, c choice, o *armOutcome) {
 	defer r.leave(c)
-	res, err := r.attempt(ctx, id, c)
+	o.sent = time.Now()
+	o.res, o.err = r.attempt(ctx, id, c)
 	switch {
-	case err != nil:
+	case o.err != nil:
 		r.unqueue(errUnsent)
-		return result{}, err
 	case r.won.Swap(true):
 		// Both were complete at the same moment.
-		res.release()
-		return result{}, errLost
+		o.res.release()
+		o.res, o.err = result{}, lostError{}
+	default:
+		r.callOff(lostError{to: id.copy})
 	}
-	r.callOff(errLost)
-	return res, nil
 }
 
 // copy sends a copy if the budget has one left. It returns after which time the
@@ -141,19 +142,19 @@ func (r *race) copy(ctx context.Context) (next time.Duration, more bool) {
 		r.observer.Refused(RequestHedges)
 		return 0, false
 	}
-	c, ok := r.to.Group.choose(slices.Concat(r.endpoints(), r.at))
-	if !ok || time.Now().Before(r.notBefore(c.endpoint)) {
+	c, ok := r.to.Group.choose(slices.Concat(r.tried, r.at))
+	if !ok || time.Now().Before(notBefore(r.tried, c.endpoint)) {
 		hedges.refund()
 		return 0, false
 	}
 	r.id.copy++
 	id := r.id
-	r.start(c, func() (result, error) {
-		if err := r.enter(r.queue, c, true); err != nil {
+	r.start(c, func(o *armOutcome) {
+		if o.err = r.enter(r.queue, c, true); o.err != nil {
 			hedges.refund()
-			return result{}, err
+			return
 		}
-		return r.arm(ctx, id, c)
+		r.arm(ctx, id, c, o)
 	})
 	if !r.call.settings.HedgeAuto || id.copy == maxCopies {
 		return 0, false

@@ -48,7 +48,7 @@ func keep(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := dial(ctx, network, addr)
 		if err != nil {
-			return nil, err
+			return nil, newDialError(err)
 		}
 		c := &keptConn{Conn: conn}
 		c.changed.L = &c.mu

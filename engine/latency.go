@@ -35,18 +35,19 @@ const (
 )
 
 // latencies remembers how long an endpoint took lately, by the size of the
-// batch: 1, 2, 3 to 4, 5 to 8 items and so on in powers of two. The zero value is
+// batch in bytes: 1, 2, 3 to 4, 5 to 8 and so on in powers of two. Work goes by
+// what stands in the items more than by their number. The zero value is
 // ready for use; it is safe for concurrent use. Nothing is allocated once a class
 // of sizes has had its first sample.
 type latencies struct {
 	classes [latencyClasses]atomic.Pointer[latencyClass]
 }
 
-// add takes note of a complete good reply to a batch of so many items, or of one
+// add takes note of a complete good reply to a batch of that size, or of one
 // that was called off after it had taken longer than most. Left out, these would
 // make a slow endpoint look fast.
-func (l *latencies) add(items int, took time.Duration) {
-	class := &l.classes[latencyClassOf(items)]
+func (l *latencies) add(size int, took time.Duration) {
+	class := &l.classes[latencyClassOf(size)]
 	c := class.Load()
 	if c == nil {
 		c = &latencyClass{start: time.Now()}
@@ -61,8 +62,8 @@ func (l *latencies) add(items int, took time.Duration) {
 // that are at most 60 s old. It is false when fewer than 20 are. The value may
 // miss the last 7 samples and be 1 s old, no more; whether there is one is always
 // up to date.
-func (l *latencies) percentile95(items int) (time.Duration, bool) {
-	c := l.classes[latencyClassOf(items)].Load()
+func (l *latencies) percentile95(size int) (time.Duration, bool) {
+	c := l.classes[latencyClassOf(size)].Load()
 	if c == nil {
 		return 0, false
 	}
@@ -74,8 +75,8 @@ func (l *latencies) percentile95(items int) (time.Duration, bool) {
 // because of a slow episode, and for that reason hears nothing new, asks again
 // after 5 s. What is up to 100 ms older may count too, which errs on the side of
 // refusing nothing, as lower bounds do among the samples.
-func (l *latencies) fastest(items int) (time.Duration, bool) {
-	c := l.classes[latencyClassOf(items)].Load()
+func (l *latencies) fastest(size int) (time.Duration, bool) {
+	c := l.classes[latencyClassOf(size)].Load()
 	if c == nil {
 		return 0, false
 	}
@@ -83,8 +84,8 @@ func (l *latencies) fastest(items int) (time.Duration, bool) {
 }
 
 // latencyClassOf returns the class of a size.
-func latencyClassOf(items int) int {
-	return min(bits.Len(uint(max(items, 1)-1)), latencyClasses-1)
+func latencyClassOf(size int) int {
+	return min(bits.Len(uint(max(size, 1)-1)), latencyClasses-1)
 }
 
 // A latencyClass holds the samples of one class of sizes.

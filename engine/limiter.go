@@ -64,11 +64,14 @@ type turn struct {
 	// urgent says that this is older work than what else waits of the flow, a
 	// retry or a copy: it goes before that, but not before other flows.
 	urgent bool
+	// down returns what ends the wait with errDown when it is closed; nil for
+	// nothing. It is called when the batch has to wait.
+	down func() <-chan struct{}
 }
 
 // acquire waits for the turn of a batch and returns how long that took. When ctx
-// ends first, nothing is held and the error is the cause; otherwise release must
-// follow.
+// ends first, nothing is held and the error is the cause, and in the same manner
+// errDown; otherwise release must follow.
 func (l *limiter) acquire(ctx context.Context, t turn) (waited time.Duration, err error) {
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
@@ -84,12 +87,19 @@ func (l *limiter) acquire(ctx context.Context, t turn) (waited time.Duration, er
 	// An urgent batch may fit where the one that it goes before does not.
 	l.handOn()
 	l.mu.Unlock()
+	var down <-chan struct{}
+	if t.down != nil {
+		down = t.down()
+	}
 	select {
 	case <-w.granted:
 		return time.Since(start), nil
 	case <-ctx.Done():
 		l.abandon(w)
 		return time.Since(start), context.Cause(ctx)
+	case <-down:
+		l.abandon(w)
+		return time.Since(start), errDown
 	}
 }
 

@@ -101,7 +101,7 @@ func TestLimiterBoundsHoldAtEveryMoment(t *testing.T) {
 						for range 10 {
 							ctx, cancel := context.WithTimeout(t.Context(), rand.N(2*time.Second))
 							items := 1 + rand.IntN(40)
-							if _, err := l.acquire(ctx, turn{&flows[i%20], items, rand.IntN(4) == 0}); err == nil {
+							if _, err := l.acquire(ctx, turn{flow: &flows[i%20], items: items, urgent: rand.IntN(4) == 0}); err == nil {
 								add(1, items)
 								<-time.After(rand.N(3 * time.Millisecond))
 								add(-1, -items)
@@ -140,34 +140,34 @@ func TestLimiterOrder(t *testing.T) {
 		steps   []step
 	}{
 		"a batch over the bound goes alone": {limiterOptions{MaxItems: 10}, []step{
-			{"a1", turn{a, 3, false}, "a1"}, {"b50", turn{b, 50, false}, ""}, {"a2", turn{a, 1, false}, ""},
-			gone(3, "b50"), {"c1", turn{c, 1, false}, ""}, gone(50, "a2 c1"),
+			{"a1", turn{flow: a, items: 3, urgent: false}, "a1"}, {"b50", turn{flow: b, items: 50, urgent: false}, ""}, {"a2", turn{flow: a, items: 1, urgent: false}, ""},
+			gone(3, "b50"), {"c1", turn{flow: c, items: 1, urgent: false}, ""}, gone(50, "a2 c1"),
 		}},
 		"small batches do not pass the one that is next": {limiterOptions{MaxItems: 10}, []step{
-			{"a1", turn{a, 5, false}, "a1"}, {"a2", turn{a, 5, false}, "a2"}, {"b8", turn{b, 8, false}, ""}, {"c1", turn{c, 1, false}, ""},
-			gone(5, ""), {"a3", turn{a, 1, false}, ""}, gone(5, "a3 b8 c1"),
+			{"a1", turn{flow: a, items: 5, urgent: false}, "a1"}, {"a2", turn{flow: a, items: 5, urgent: false}, "a2"}, {"b8", turn{flow: b, items: 8, urgent: false}, ""}, {"c1", turn{flow: c, items: 1, urgent: false}, ""},
+			gone(5, ""), {"a3", turn{flow: a, items: 1, urgent: false}, ""}, gone(5, "a3 b8 c1"),
 		}},
 		"nor do those of a flow that is new": {limiterOptions{MaxItems: 10}, []step{
-			{"a1", turn{a, 10, false}, "a1"}, {"a2", turn{a, 4, false}, ""}, {"a8", turn{a, 8, false}, ""}, gone(10, "a2"),
-			{"b1", turn{b, 1, false}, ""}, gone(4, "a8 b1"),
+			{"a1", turn{flow: a, items: 10, urgent: false}, "a1"}, {"a2", turn{flow: a, items: 4, urgent: false}, ""}, {"a8", turn{flow: a, items: 8, urgent: false}, ""}, gone(10, "a2"),
+			{"b1", turn{flow: b, items: 1, urgent: false}, ""}, gone(4, "a8 b1"),
 		}},
 		"batches of one flow go in the order in which they came": {limiterOptions{MaxRequests: 1}, []step{
-			{"a1", turn{a, 1, false}, "a1"}, {"a2", turn{a, 9, false}, ""}, {"a3", turn{a, 1, false}, ""}, {"a4", turn{a, 1, false}, ""},
+			{"a1", turn{flow: a, items: 1, urgent: false}, "a1"}, {"a2", turn{flow: a, items: 9, urgent: false}, ""}, {"a3", turn{flow: a, items: 1, urgent: false}, ""}, {"a4", turn{flow: a, items: 1, urgent: false}, ""},
 			gone(1, "a2"), gone(9, "a3"), gone(1, "a4"),
 		}},
 		"urgent ones go before the others of their flow": {limiterOptions{MaxRequests: 1}, []step{
-			{"a1", turn{a, 4, false}, "a1"}, {"a2", turn{a, 4, false}, ""}, {"a3", turn{a, 4, true}, ""}, {"a4", turn{a, 4, true}, ""},
+			{"a1", turn{flow: a, items: 4, urgent: false}, "a1"}, {"a2", turn{flow: a, items: 4, urgent: false}, ""}, {"a3", turn{flow: a, items: 4, urgent: true}, ""}, {"a4", turn{flow: a, items: 4, urgent: true}, ""},
 			gone(4, "a3"), gone(4, "a4"), gone(4, "a2"),
 		}},
 		"urgent ones do not go before other flows": {limiterOptions{MaxRequests: 1}, []step{
-			{"a1", turn{a, 4, false}, "a1"}, {"b1", turn{b, 4, false}, ""}, {"a2", turn{a, 4, true}, ""}, {"a3", turn{a, 4, true}, ""}, {"b2", turn{b, 4, false}, ""},
+			{"a1", turn{flow: a, items: 4, urgent: false}, "a1"}, {"b1", turn{flow: b, items: 4, urgent: false}, ""}, {"a2", turn{flow: a, items: 4, urgent: true}, ""}, {"a3", turn{flow: a, items: 4, urgent: true}, ""}, {"b2", turn{flow: b, items: 4, urgent: false}, ""},
 			gone(4, "b1"), gone(4, "a2"), gone(4, "b2"), gone(4, "a3"),
 		}},
 		"an urgent one that fits does not wait for the one behind it": {limiterOptions{MaxItems: 10}, []step{
-			{"a1", turn{a, 5, false}, "a1"}, {"a8", turn{a, 8, false}, ""}, {"a3", turn{a, 3, true}, "a3"}, gone(5, ""), gone(3, "a8"),
+			{"a1", turn{flow: a, items: 5, urgent: false}, "a1"}, {"a8", turn{flow: a, items: 8, urgent: false}, ""}, {"a3", turn{flow: a, items: 3, urgent: true}, "a3"}, gone(5, ""), gone(3, "a8"),
 		}},
 		"as many go as there is room for": {limiterOptions{MaxItems: 10}, []step{
-			{"a10", turn{a, 10, false}, "a10"}, {"a4", turn{a, 4, false}, ""}, {"b4", turn{b, 4, false}, ""}, {"c4", turn{c, 4, false}, ""},
+			{"a10", turn{flow: a, items: 10, urgent: false}, "a10"}, {"a4", turn{flow: a, items: 4, urgent: false}, ""}, {"b4", turn{flow: b, items: 4, urgent: false}, ""}, {"c4", turn{flow: c, items: 4, urgent: false}, ""},
 			gone(10, "a4 b4"), gone(4, "c4"),
 		}},
 	}
@@ -196,11 +196,11 @@ func TestLargeRequestDoesNotStarveSmallOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &turnstile{limiter: newLimiter(limiterOptions{MaxItems: 512})}
 		for range 3125 {
-			defer s.come(t, "large", turn{"large", 32, false})()
+			defer s.come(t, "large", turn{flow: "large", items: 32, urgent: false})()
 		}
 		s.expect(t, "before any reply", strings.TrimSpace(strings.Repeat("large ", 16)))
 		for round := range 3 {
-			defer s.come(t, "small", turn{fmt.Sprint("small", round), 3, false})()
+			defer s.come(t, "small", turn{flow: fmt.Sprint("small", round), items: 3, urgent: false})()
 			s.expect(t, "before the next reply", "")
 			s.release(32)
 			s.expect(t, "after one reply", "large")
@@ -241,7 +241,7 @@ func TestFlowsGetEqualNumbersOfItems(t *testing.T) {
 					for range load.workers {
 						all.Go(func() {
 							for {
-								if _, err := l.acquire(ctx, turn{&got[i], load.items, false}); err != nil {
+								if _, err := l.acquire(ctx, turn{flow: &got[i], items: load.items, urgent: false}); err != nil {
 									return
 								}
 								mu.Lock()
@@ -268,20 +268,20 @@ func TestLimiterWaitEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimiter(limiterOptions{MaxRequests: 1})
 		cause := errors.New("the time is over")
-		if waited, err := l.acquire(t.Context(), turn{"a", 1, false}); waited != 0 || err != nil {
+		if waited, err := l.acquire(t.Context(), turn{flow: "a", items: 1, urgent: false}); waited != 0 || err != nil {
 			t.Fatalf("waited %v, %v", waited, err)
 		}
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, cause)
 		defer cancel()
 		time.AfterFunc(2*time.Second, func() { l.release(1) })
-		if waited, err := l.acquire(ctx, turn{"b", 1, false}); waited != time.Second || !errors.Is(err, cause) {
+		if waited, err := l.acquire(ctx, turn{flow: "b", items: 1, urgent: false}); waited != time.Second || !errors.Is(err, cause) {
 			t.Errorf("waited %v, %v, want the cause after a second", waited, err)
 		}
-		if waited, err := l.acquire(t.Context(), turn{"b", 1, false}); waited != time.Second || err != nil {
+		if waited, err := l.acquire(t.Context(), turn{flow: "b", items: 1, urgent: false}); waited != time.Second || err != nil {
 			t.Errorf("waited %v, %v, want the second that is left", waited, err)
 		}
 		l.release(1)
-		if waited, err := l.acquire(ctx, turn{"b", 1, false}); waited != 0 || !errors.Is(err, cause) {
+		if waited, err := l.acquire(ctx, turn{flow: "b", items: 1, urgent: false}); waited != 0 || !errors.Is(err, cause) {
 			t.Errorf("waited %v, %v, want the cause although there is room", waited, err)
 		}
 		checkEmpty(t, l)
@@ -292,10 +292,10 @@ func TestCancelledBatchLeavesTheQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &turnstile{limiter: newLimiter(limiterOptions{MaxItems: 10})}
-		defer s.come(t, "a1", turn{"a", 5, false})()
-		cancelHead := s.come(t, "b8", turn{"b", 8, false})
-		cancelMiddle := s.come(t, "c3", turn{"c", 3, false})
-		defer s.come(t, "c2", turn{"c", 2, false})()
+		defer s.come(t, "a1", turn{flow: "a", items: 5, urgent: false})()
+		cancelHead := s.come(t, "b8", turn{flow: "b", items: 8, urgent: false})
+		cancelMiddle := s.come(t, "c3", turn{flow: "c", items: 3, urgent: false})
+		defer s.come(t, "c2", turn{flow: "c", items: 2, urgent: false})()
 		s.expect(t, "at first", "a1")
 		cancelMiddle()
 		s.expect(t, "without the one in the middle", "")
@@ -313,14 +313,14 @@ func TestCancellationRacesWithTheGrant(t *testing.T) {
 	t.Parallel()
 	l := newLimiter(limiterOptions{MaxRequests: 1})
 	for range 10_000 {
-		if waited, err := l.acquire(t.Context(), turn{"a", 1, false}); waited != 0 || err != nil {
+		if waited, err := l.acquire(t.Context(), turn{flow: "a", items: 1, urgent: false}); waited != 0 || err != nil {
 			t.Fatalf("waited %v, %v, want a place at once", waited, err)
 		}
 		ended, end := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		for _, ctx := range []context.Context{ended, t.Context(), ended} {
 			all.Go(func() {
-				if _, err := l.acquire(ctx, turn{ctx, 1, false}); err == nil {
+				if _, err := l.acquire(ctx, turn{flow: ctx, items: 1, urgent: false}); err == nil {
 					l.release(1)
 				} else if ctx != ended {
 					t.Error(err)
@@ -349,11 +349,11 @@ func TestFlowsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &turnstile{limiter: newLimiter(limiterOptions{MaxRequests: 1})}
 		for range 1002 {
-			defer s.come(t, "large", turn{"large", 8, false})()
+			defer s.come(t, "large", turn{flow: "large", items: 8, urgent: false})()
 		}
 		for i := range 500 {
-			s.come(t, "gone", turn{-i, 8, false})()
-			defer s.come(t, "small", turn{i, 8, false})()
+			s.come(t, "gone", turn{flow: -i, items: 8, urgent: false})()
+			defer s.come(t, "small", turn{flow: i, items: 8, urgent: false})()
 			s.release(8)
 			s.release(8)
 			synctest.Wait()
@@ -373,7 +373,7 @@ func TestFastPathAllocatesNothing(t *testing.T) {
 	flow := new(Call)
 	ctx := context.Background()
 	allocations := testing.AllocsPerRun(1000, func() {
-		if _, err := l.acquire(ctx, turn{flow, 32, false}); err != nil {
+		if _, err := l.acquire(ctx, turn{flow: flow, items: 32, urgent: false}); err != nil {
 			t.Error(err)
 		}
 		l.answered(32)
@@ -397,7 +397,7 @@ func BenchmarkLimiter(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				flow := new(Call)
 				for pb.Next() {
-					if _, err := l.acquire(context.Background(), turn{flow, 32, false}); err != nil {
+					if _, err := l.acquire(context.Background(), turn{flow: flow, items: 32, urgent: false}); err != nil {
 						b.Error(err)
 					}
 					runtime.Gosched()

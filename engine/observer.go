@@ -11,19 +11,23 @@ type Observer interface {
 	Waited(e *Endpoint, wait time.Duration)
 	// Attempted tells of every attempt that is over, copies included.
 	Attempted(a Attempt)
-	// Retrying tells that a batch will be tried again, at e, after err.
-	Retrying(e *Endpoint, err error)
+	// Retrying tells that a batch will be tried again, at e after a wait, because
+	// of err.
+	Retrying(e *Endpoint, wait time.Duration, err error)
 	// Refused tells that a retry or a copy was not made because the budget was
 	// spent.
 	Refused(b Budget)
 	// HealthChanged tells that an endpoint is taken to be up or down because of
-	// the attempts at it.
-	HealthChanged(e *Endpoint, up bool)
+	// the attempts at it, with the error of the last one.
+	HealthChanged(e *Endpoint, up bool, err error)
 }
 
 // An Attempt is one sending of one batch to one endpoint.
 type Attempt struct {
 	Endpoint *Endpoint
+	// ID is the id of the request with what tells its attempts apart, as the
+	// endpoint got it.
+	ID string
 	// Items is the number of items in the batch.
 	Items int
 	// Retry counts the attempts of the batch before this one, copies not
@@ -56,8 +60,8 @@ const (
 // unobserved is the Observer of engines that have none.
 type unobserved struct{}
 
-func (unobserved) Waited(*Endpoint, time.Duration) {}
-func (unobserved) Attempted(Attempt)               {}
-func (unobserved) Retrying(*Endpoint, error)       {}
-func (unobserved) Refused(Budget)                  {}
-func (unobserved) HealthChanged(*Endpoint, bool)   {}
+func (unobserved) Waited(*Endpoint, time.Duration)          {}
+func (unobserved) Attempted(Attempt)                        {}
+func (unobserved) Retrying(*Endpoint, time.Duration, error) {}
+func (unobserved) Refused(Budget)                           {}
+func (unobserved) HealthChanged(*Endpoint, bool, error)     {}

@@ -16,6 +16,9 @@ type replyLimits struct {
 	Memory *Memory
 }
 
+// doingRead says what went wrong when a body breaks off.
+const doingRead = "read the body"
+
 // firstRead is the room for a body of unknown length before anything of it was
 // seen.
 const firstRead = 32 << 10
@@ -41,7 +44,7 @@ func readReply(resp *http.Response, limits replyLimits) (*buffer, error) {
 	body, err := readBody(resp, limits)
 	_ = resp.Body.Close() // whether the body is whole was found out by reading it
 	if err != nil {
-		return nil, replyFault(resp, limits, "read the body", err)
+		return nil, replyFault(resp, limits, doingRead, err)
 	}
 	if coding != codingIdentity {
 		body, err = replaceBuffer(body, func(src []byte) (*buffer, error) {
@@ -120,7 +123,7 @@ func replyFault(resp *http.Response, limits replyLimits, doing string, err error
 	if ended := contextError(resp, err); ended != nil {
 		return fmt.Errorf("%s of the reply: %w", doing, ended)
 	}
-	return &ReplyError{Status: resp.StatusCode, Reason: doing, Err: err}
+	return &ReplyError{Status: resp.StatusCode, Reason: doing, Broken: doing == doingRead, Err: err}
 }
 
 // contextError returns an error that wraps that of the request's context when

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"net/http"
@@ -17,139 +16,10 @@ const (
 	backoffFactor = 4
 	// maxBackoff is the longest wait that the engine makes up itself.
 	maxBackoff = 45 * time.Second
+	// maxRetryAfter is the largest Retry-After in seconds, 68 years; what is longer
+	// is as good as this.
+	maxRetryAfter = 1<<31 - 1
 )
-
-// A delivery is one batch on its way: its attempts, one after the other. It is
-// for one goroutine, which those of copies only read.
-type delivery struct {
-	*run
-	batch int
-	// items is the number of items in the batch, at least 1.
-	items int
-	// tried are the endpoints that were tried, and from when they may be again.
-	tried []attempted
-}
-
-// attempted is an endpoint that a batch has tried.
-type attempted struct {
-	endpoint *Endpoint
-	// notBefore is when the endpoint asked to be tried again, the zero time when
-	// it did not ask.
-	notBefore time.Time
-}
-
-// batch brings one batch upstream and its checked result back. It holds one of
-// the slots when it begins, and none while it waits to try again or when it
-// ends.
-func (r *run) batch(ctx context.Context, batch int) (result, error) {
-	start := time.Now()
-	d := &delivery{run: r, batch: batch, items: max(1, r.call.plan.batches[batch].len())}
-	at, ok := r.to.Group.choose(nil)
-	if !ok {
-		r.slots.release()
-		return result{}, errNoEndpoint
-	}
-	for tried := 0; ; tried++ {
-		res, err := d.attemptInSlot(ctx, tried, at)
-		if err == nil {
-			res.took = time.Since(start)
-			r.to.Group.reward()
-			return res, nil
-		}
-		next, wait, ok := d.next(ctx, err, tried)
-		if !ok || !sleep(ctx, wait) {
-			return result{}, err
-		}
-		at = next
-		if !r.slots.acquire(ctx) {
-			return result{}, context.Cause(ctx)
-		}
-	}
-}
-
-// next decides whether a batch is tried again after err, where, and how long to
-// wait before that; what the retry costs is spent then. A wait that would pass
-// the deadline is not begun.
-func (d *delivery) next(ctx context.Context, err error, tried int) (c choice, wait time.Duration, ok bool) {
-	class := d.call.class(err, tried)
-	if class == neverRetried || tried >= d.call.settings.MaxRetries || ctx.Err() != nil {
-		return choice{}, 0, false
-	}
-	if c, ok = d.to.Group.choose(d.endpoints()); !ok {
-		return choice{}, 0, false
-	}
-	wait = max(d.call.backoff(tried), time.Until(d.notBefore(c.endpoint)))
-	if !inTime(ctx, wait) || !d.pay(class, c) {
-		return choice{}, 0, false
-	}
-	d.observer.Retrying(c.endpoint, err)
-	return c, wait, true
-}
-
-// pay spends what a retry at the chosen endpoint costs and reports whether it
-// may be made. One at an endpoint that is up and was not tried yet is free: there
-// are no more of these than endpoints.
-func (d *delivery) pay(class retryClass, c choice) bool {
-	switch {
-	case c.fresh || class == retriedFree:
-		return true
-	case class == retriedByRequest && !d.call.retries.take():
-		d.observer.Refused(RequestRetries)
-		return false
-	case class == retriedByGroup && !d.to.Group.spend():
-		d.observer.Refused(GroupRetries)
-		return false
-	}
-	return true
-}
-
-// endpoints returns the endpoints that were tried.
-func (d *delivery) endpoints() []*Endpoint {
-	endpoints := make([]*Endpoint, len(d.tried))
-	for i := range d.tried {
-		endpoints[i] = d.tried[i].endpoint
-	}
-	return endpoints
-}
-
-// notBefore returns when an endpoint asked to be tried again, the zero time when
-// it did not.
-func (d *delivery) notBefore(e *Endpoint) time.Time {
-	var latest time.Time
-	for _, t := range d.tried {
-		if t.endpoint == e && t.notBefore.After(latest) {
-			latest = t.notBefore
-		}
-	}
-	return latest
-}
-
-// remember takes note of an endpoint at which the batch failed.
-func (d *delivery) remember(e *Endpoint, err error) {
-	t := attempted{endpoint: e}
-	if wait := asksToWait(retryAfterOf(err), time.Now()); wait > 0 {
-		t.notBefore = time.Now().Add(wait)
-	}
-	d.tried = append(d.tried, t)
-}
-
-// inTime reports whether a wait leaves any time before the deadline.
-func inTime(ctx context.Context, wait time.Duration) bool {
-	deadline, ok := ctx.Deadline()
-	return ctx.Err() == nil && (!ok || time.Until(deadline) > wait)
-}
-
-// sleep waits and reports whether the context lasted.
-func sleep(ctx context.Context, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 // A retryClass says what a retry costs.
 type retryClass uint8
@@ -168,11 +38,10 @@ const (
 	retriedFree
 )
 
-// class says whether and at what cost a failed attempt may be made again. The
-// attempts of the batch before this one are counted in tried.
-func (c *Call) class(err error, tried int) retryClass {
+// class says whether and at what cost an attempt that failed may be made again.
+func (d *delivery) class(err error) retryClass {
 	if status, ok := errors.AsType[*StatusError](err); ok {
-		return c.statusClass(status, tried)
+		return d.statusClass(status)
 	}
 	if timeout, ok := errors.AsType[*TimeoutError](err); ok && timeout.Limit != attemptLimit {
 		return neverRetried
@@ -186,19 +55,28 @@ func (c *Call) class(err error, tried int) retryClass {
 	if _, ok := errors.AsType[*PanicError](err); ok {
 		return neverRetried
 	}
-	if stream, ok := errors.AsType[http2.StreamError](err); ok && stream.Code == http2.ErrCodeRefusedStream {
-		// The server has not begun with it (RFC 9113, section 8.7).
+	if notBegun(err) {
 		return retriedFree
 	}
 	return retriedByRequest
 }
 
+// notBegun reports whether the server cannot have begun with what failed: nobody
+// listened, or it refused the stream (RFC 9113, section 8.7).
+func notBegun(err error) bool {
+	if dial, ok := errors.AsType[*dialError](err); ok {
+		return dial.refused
+	}
+	stream, ok := errors.AsType[http2.StreamError](err)
+	return ok && stream.Code == http2.ErrCodeRefusedStream || errors.Is(err, errSentAgain)
+}
+
 // statusClass is class for a reply with a status that is not 2xx.
-func (c *Call) statusClass(e *StatusError, tried int) retryClass {
+func (d *delivery) statusClass(e *StatusError) retryClass {
 	switch {
-	case slices.Contains(c.settings.NonRetryableStatusCodes, e.Status):
+	case slices.Contains(d.call.settings.NonRetryableStatusCodes, e.Status):
 		return neverRetried
-	case e.Status == http.StatusFailedDependency && tried > 0:
+	case e.Status == http.StatusFailedDependency && d.dependencyFailed() > 1:
 		// TEI answers it to a failure that passes, and for ever to a request for
 		// what the model cannot do.
 		return neverRetried
@@ -212,6 +90,16 @@ func (c *Call) statusClass(e *StatusError, tried int) retryClass {
 		return retriedByGroup
 	}
 	return neverRetried
+}
+
+// dependencyFailed counts the attempts that failed with 424.
+func (d *delivery) dependencyFailed() (n int) {
+	for _, a := range d.tried {
+		if statusOf(a.err) == http.StatusFailedDependency {
+			n++
+		}
+	}
+	return n
 }
 
 // backoff returns how long to wait before attempt number tried+1: at random up
@@ -241,8 +129,8 @@ func retryAfterOf(err error) string {
 // asksToWait reads a Retry-After header, which is a number of seconds or a date
 // (RFC 9110, section 10.2.3); zero for one that says nothing.
 func asksToWait(value string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
-		return time.Duration(seconds) * time.Second
+	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {
+		return time.Duration(min(seconds, maxRetryAfter)) * time.Second
 	}
 	if date, err := http.ParseTime(value); err == nil {
 		return max(0, date.Sub(now))

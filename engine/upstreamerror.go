@@ -256,7 +256,7 @@ func harmlessCode(code json.RawMessage, s secret) string {
 // 10.2.3 says: a number of seconds or a date.
 func retryAfter(h http.Header) string {
 	value := strings.TrimSpace(h.Get("Retry-After"))
-	if _, err := strconv.ParseUint(value, 10, 31); err == nil {
+	if _, err := strconv.ParseUint(value, 10, 64); err == nil {
 		return value
 	}
 	if _, err := http.ParseTime(value); err == nil {

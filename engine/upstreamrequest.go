@@ -2,11 +2,13 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,10 +38,29 @@ func (r *run) upstreamRequest(ctx context.Context, endpoint *Endpoint, id attemp
 		ProtoMinor:    1,
 		Header:        c.upstreamHeader(ctx, r.to.Authorization, id),
 		Body:          body.open(),
-		GetBody:       func() (io.ReadCloser, error) { return body.open(), nil },
+		GetBody:       rewindOnce(body),
 		ContentLength: body.size(),
 	}
 	return req.WithContext(ctx)
+}
+
+// errSentAgain is returned when the transport wants to send a request a third
+// time because the server has not begun with it.
+var errSentAgain = errors.New("the server did not take the request twice")
+
+// rewindOnce returns the GetBody of a request. Transports of net/http send a
+// request again at once when the connection turns out to be closed or the server
+// refuses the stream; they would go on over all connections that are kept, and
+// with waits of their own, during which the batch keeps its place. One more time
+// is theirs, all others are retries.
+func rewindOnce(body batchBody) func() (io.ReadCloser, error) {
+	var rewound atomic.Bool
+	return func() (io.ReadCloser, error) {
+		if rewound.Swap(true) {
+			return nil, errSentAgain
+		}
+		return body.open(), nil
+	}
 }
 
 // upstreamURL is the request's path below the endpoint's.

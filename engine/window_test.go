@@ -41,7 +41,7 @@ func TestWindow(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l := newLimiter(test.options)
 				for _, items := range test.sent {
-					if _, err := l.acquire(t.Context(), turn{"a", items, false}); err != nil {
+					if _, err := l.acquire(t.Context(), turn{flow: "a", items: items, urgent: false}); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -68,11 +68,11 @@ func TestNothingGoesUntilItFitsTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &turnstile{limiter: newLimiter(limiterOptions{})}
 		for range 4 {
-			defer s.come(t, "a", turn{"a", 32, false})()
+			defer s.come(t, "a", turn{flow: "a", items: 32, urgent: false})()
 		}
 		s.expect(t, "without a window", "a a a a")
 		s.rejected(32)
-		defer s.come(t, "b", turn{"b", 32, false})()
+		defer s.come(t, "b", turn{flow: "b", items: 32, urgent: false})()
 		s.release(32)
 		s.expect(t, "with the window full", "")
 		s.rejected(32)
@@ -81,10 +81,10 @@ func TestNothingGoesUntilItFitsTheWindow(t *testing.T) {
 		s.answered(32)
 		s.release(32)
 		s.expect(t, "with room in the window", "b")
-		defer s.come(t, "c", turn{"c", 32, false})()
+		defer s.come(t, "c", turn{flow: "c", items: 32, urgent: false})()
 		<-time.After(30 * time.Second)
 		s.expect(t, "with the window full again", "")
-		defer s.come(t, "d", turn{"d", 32, false})()
+		defer s.come(t, "d", turn{flow: "d", items: 32, urgent: false})()
 		s.expect(t, "30 s after the last 429", "c d")
 	})
 }
@@ -122,7 +122,7 @@ func (u *allowance) call(items int) (ok bool) {
 func (u *allowance) send(ctx context.Context, l *limiter, flow any, items int, slots slots) (rejected int) {
 	for ; ; rejected++ {
 		slots.acquire(ctx)
-		if _, err := l.acquire(ctx, turn{flow, items, rejected > 0}); err != nil {
+		if _, err := l.acquire(ctx, turn{flow: flow, items: items, urgent: rejected > 0}); err != nil {
 			panic(err)
 		}
 		ok := u.call(items)

@@ -40,8 +40,9 @@ const (
 	// 16 KiB that servers send otherwise cost twice the CPU.
 	readFrame = 1 << 20
 	// pingAfter is how long a connection of HTTP/2 may be silent before it is
-	// asked whether it still works; it is given up 15 s after that.
-	pingAfter = 15 * time.Second
+	// asked whether it still works, and pingTimeout how long it has to say so.
+	pingAfter   = 10 * time.Second
+	pingTimeout = 5 * time.Second
 	// sessionsKept is how many servers can be connected to again with a short
 	// TLS handshake.
 	sessionsKept = 256
@@ -120,7 +121,7 @@ func (o TransportOptions) base() *http.Transport {
 	if o.Base != nil {
 		t = likeBase(o.Base)
 	}
-	t.HTTP2 = &http.HTTP2Config{MaxReadFrameSize: readFrame, SendPingTimeout: pingAfter}
+	t.HTTP2 = &http.HTTP2Config{MaxReadFrameSize: readFrame, SendPingTimeout: pingAfter, PingTimeout: pingTimeout}
 	t.DisableCompression = true
 	if t.DialContext == nil {
 		t.DialContext = new(net.Dialer).DialContext

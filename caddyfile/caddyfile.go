@@ -113,15 +113,31 @@ func Parse(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 
 // atSetting returns an error with the place of the setting that it is about.
 func atSetting(d *caddyfile.Dispenser, err error, seen map[string]position) error {
-	if fault, ok := errors.AsType[interface {
-		error
-		SettingName() string
-	}](err); ok {
-		if at, ok := seen[fault.SettingName()]; ok {
-			return fmt.Errorf("%w, at %s", err, at)
-		}
+	name, err := inCaddyfileTerms(err)
+	if at, ok := seen[name]; ok {
+		return fmt.Errorf("%w, at %s", err, at)
 	}
 	return d.Errf("%w", err)
+}
+
+// inCaddyfileTerms returns the subdirective of the setting that an error of the
+// handler is about, empty when it is about none, and the error with that name in
+// the place of another one that the setting has in JSON.
+func inCaddyfileTerms(err error) (name string, renamed error) {
+	fault, ok := errors.AsType[interface {
+		error
+		SettingName() string
+	}](err)
+	if !ok {
+		return "", err
+	}
+	setting := fault.SettingName()
+	for _, s := range subdirectives() {
+		if s.field == setting {
+			return s.name, errors.New(s.name + strings.TrimPrefix(err.Error(), setting))
+		}
+	}
+	return setting, err
 }
 
 // A position is where a name stands.
@@ -138,7 +154,7 @@ func parseSubdirective(d *caddyfile.Dispenser, h *handler.Handler, seen map[stri
 	name := d.Val()
 	sub, ok := lookup(name)
 	if !ok {
-		return d.Errf("unknown subdirective %q of performance_proxy; %s", name, suggest(name, names(nil)))
+		return d.Errf("unknown subdirective %q of performance_proxy; %s", name, suggestSubdirective(name))
 	}
 	if first, ok := seen[name]; ok && !sub.repeats {
 		return d.Errf("%s is already set at %s", name, first)
@@ -154,6 +170,7 @@ func parseSubdirective(d *caddyfile.Dispenser, h *handler.Handler, seen map[stri
 // the lines before it had none.
 func check(d *caddyfile.Dispenser, h *handler.Handler) error {
 	if err := h.Check(); err != nil {
+		_, err = inCaddyfileTerms(err)
 		return d.Errf("%w", err)
 	}
 	return nil
@@ -172,12 +189,4 @@ func argsOnly(d *caddyfile.Dispenser, name string) ([]string, error) {
 		return nil, d.Errf("%s takes no block", name)
 	}
 	return args, nil
-}
-
-// suggest says which of the known names the unknown name may stand for.
-func suggest(name string, known []string) string {
-	if best, ok := nearest(name, known); ok {
-		return fmt.Sprintf("did you mean %q?", best)
-	}
-	return "expected one of " + strings.Join(known, ", ")
 }

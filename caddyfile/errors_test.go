@@ -26,7 +26,11 @@ func TestAdaptErrors(t *testing.T) {
 		},
 		"a name that is near to none": {
 			body: "compress",
-			want: `unknown subdirective "compress" of performance_proxy; expected one of to, api_key, client_keys,`,
+			want: `unknown subdirective "compress" of performance_proxy; no setting has a name like that, at Caddyfile:3`,
+		},
+		"a name that shares words with others": {
+			body: "request_timeout 5s",
+			want: `unknown subdirective "request_timeout" of performance_proxy; the nearest are `,
 		},
 		"an error in a later line": {
 			body: "api_key {env.KEY}\n\n\t\ttimeout_s 30s",
@@ -86,7 +90,11 @@ func TestAdaptErrors(t *testing.T) {
 		},
 		"a fraction in per cent": {
 			body: "hedge_budget_pct 10%",
-			want: `hedge_budget_pct: expected a fraction such as 0.1, got "10%", at Caddyfile:3`,
+			want: `hedge_budget_pct: expected a fraction such as 0.1 for 10 %, got "10%", at Caddyfile:3`,
+		},
+		"a number of per cent": {
+			body: "hedge_budget_pct 10",
+			want: `hedge_budget_pct: must be a fraction (0.1 is 10 %) from 0 to 3, is 10, at Caddyfile:3`,
 		},
 		"a hedge delay that is no number": {
 			body: "hedge_delay p95",

@@ -2,6 +2,7 @@ package caddyfile
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -41,13 +42,13 @@ func (m module) parse(d *caddyfile.Dispenser, h *handler.Handler, raw *json.RawM
 		return d.Errf("%s: expected the word %s", subdirective, m.name)
 	}
 	if d.Val() != m.name {
-		return d.Errf("%s: expected the word %s, got %q", subdirective, m.name, d.Val())
+		return d.Errf("%s: expected the word %s, got %q: only %s is supported", subdirective, m.name, d.Val(), m.name)
 	}
 	// The place of the first line, as the dispenser moves to the last one.
 	first := *d
 	parsed, err := caddyfile.UnmarshalModule(d, m.id)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", subdirective, err)
 	}
 	*raw = caddyconfig.JSONModuleObject(parsed, m.key, m.name, nil)
 	return check(&first, h)

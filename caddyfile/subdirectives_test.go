@@ -123,6 +123,47 @@ func TestEverySubdirectiveIsShown(t *testing.T) {
 	}
 }
 
+// TestForeignWordsAreNoSubdirectives holds that no hint stands in the way of a
+// setting, and that hints name settings that there are.
+func TestForeignWordsAreNoSubdirectives(t *testing.T) {
+	t.Parallel()
+	known := append(names(nil), requestPreferences...)
+	for word, hint := range foreignWords {
+		if slices.Contains(known, word) {
+			t.Errorf("%s is a setting", word)
+		}
+		for name := range strings.FieldsFuncSeq(hint, func(r rune) bool { return strings.ContainsRune(" ,:", r) }) {
+			if strings.Contains(name, "_") && !slices.Contains(known, name) {
+				t.Errorf("the hint of %s names %s, which is no setting", word, name)
+			}
+		}
+	}
+}
+
+func TestSuggest(t *testing.T) {
+	t.Parallel()
+	known := names(nil)
+	for name, test := range map[string]struct {
+		unknown string
+		known   []string
+		want    string
+	}{
+		"one is near":         {"timeouts", known, `did you mean "timeout_s"?`},
+		"a word is shared":    {"upstream_keys", known, "the nearest are client_keys, max_upstream_requests, max_upstream_items"},
+		"nothing is shared":   {"compress", known, "no setting has a name like that"},
+		"there are only few":  {"compress", []string{"size", "per_reply"}, "expected one of size, per_reply"},
+		"only max is shared":  {"max_trailers_sent", known, "no setting has a name like that"},
+		"capitals and dashes": {"UPSTREAM-Keys", known, "the nearest are client_keys, max_upstream_requests, max_upstream_items"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := suggest(test.unknown, test.known); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
 func TestNearest(t *testing.T) {
 	t.Parallel()
 	known := []string{"batch_size", "timeout_s", "to"}

@@ -37,7 +37,7 @@ func parseLBPolicy(d *caddyfile.Dispenser, h *handler.Handler) error {
 
 // parseRetryBucket reads the block of retry_bucket.
 func parseRetryBucket(d *caddyfile.Dispenser, h *handler.Handler) error {
-	const expected = `retry_bucket: expected no arguments but a block of lines "<name> <retries>"`
+	const expected = `retry_bucket: expected no arguments but a block of lines "size <retries>", "per_reply <retries>", "per_second <retries>"`
 	if d.CountRemainingArgs() > 0 {
 		return d.Errf(expected)
 	}

@@ -40,7 +40,7 @@ var (
 	statusCode    = kind[int]{expected: "a status code such as 503", parse: strconv.Atoi}
 	statusOrClass = kind[int]{expected: "a status code such as 503, or a class such as 5xx", parse: parseStatusOrClass}
 	number        = kind[float64]{expected: "a number", parse: parseNumber}
-	fraction      = kind[float64]{expected: "a fraction such as 0.1", parse: parseNumber}
+	fraction      = kind[float64]{expected: "a fraction such as 0.1 for 10 %", parse: parseNumber}
 	seconds       = kind[float64]{expected: "a number of seconds such as 30 or 0.5", parse: parseNumber}
 
 	secondsOrAuto = kind[handler.HedgeDelay]{expected: "a number of seconds such as 0.5, or auto", parse: parseHedgeDelay}

@@ -77,7 +77,7 @@ func (h *Handler) checkDynamic() error {
 // checkNameAndPort checks what is looked up, which holds no placeholders.
 func checkNameAndPort(a *reverseproxy.AUpstreams) error {
 	if !isHostName(strings.ToLower(a.Name)) {
-		return dynamicError("name must be the name of a host")
+		return dynamicError("name must be the name of a host, and nothing else; the port stands by itself")
 	}
 	if a.Port == "" {
 		return nil

@@ -24,6 +24,7 @@ func TestCheckRefusesDynamicUpstreams(t *testing.T) {
 		"another source":        {`{"dynamic_upstreams":{"source":"srv","name":"a"}}`, `dynamic_upstreams: expected the source a`},
 		"an unknown name":       {`{"dynamic_upstreams":{"source":"a","name":"a","hosts":[]}}`, `dynamic_upstreams: `},
 		"no name":               {`{"dynamic_upstreams":{"source":"a"}}`, `dynamic_upstreams: name must be the name of a host`},
+		"a name with a port":    {`{"dynamic_upstreams":{"source":"a","name":"a:80"}}`, `dynamic_upstreams: name must be the name of a host, and nothing else; the port stands by itself`},
 		"a name that is none":   {`{"dynamic_upstreams":{"source":"a","name":"http://a"}}`, `dynamic_upstreams: name must be the name of a host`},
 		"a port that is none":   {`{"dynamic_upstreams":{"source":"a","name":"a","port":"http"}}`, `dynamic_upstreams: port must be a number from 1 to 65535`},
 		"a port out of range":   {`{"dynamic_upstreams":{"source":"a","name":"a","port":"65536"}}`, `dynamic_upstreams: port must be a number from 1 to 65535`},

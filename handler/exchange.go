@@ -280,10 +280,7 @@ func (x *exchange) fail(err error) {
 		// A wrong key or path for the upstream is the operator's to see.
 		level = zapcore.WarnLevel
 	}
-	fields := []zap.Field{zap.Int("status", f.status), zap.Error(err)}
-	if x.to != nil {
-		fields = append(fields, zap.String("upstream", x.targets.name(*x.to)))
-	}
+	fields := append(x.whereFailed(err), zap.Int("status", f.status), zap.Error(err))
 	var panicked *engine.PanicError
 	if errors.As(err, &panicked) {
 		fields = append(fields, zap.ByteString("stack", panicked.Stack))
@@ -294,6 +291,25 @@ func (x *exchange) fail(err error) {
 		x.w.Header().Set("Connection", "close")
 	}
 	f.write(x.w, x.r)
+}
+
+// whereFailed says in the log where a request failed: at the endpoint of the
+// last attempt of a batch, or on the way to all of those that it could go to.
+func (x *exchange) whereFailed(err error) (fields []zap.Field) {
+	batch, ok := errors.AsType[*engine.BatchError](err)
+	switch {
+	case ok && batch.Endpoint != nil:
+		fields = append(fields, zap.Stringer("endpoint", batch.Endpoint.URL()))
+	case x.to != nil:
+		fields = append(fields, zap.String("upstream", x.targets.name(*x.to)))
+	}
+	if ok {
+		fields = append(fields, zap.Int("attempts", batch.Attempts))
+		if batch.Refused != "" {
+			fields = append(fields, zap.String("budget", budgetSetting(batch.Refused)))
+		}
+	}
+	return fields
 }
 
 // log writes a line about the request.

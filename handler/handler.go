@@ -13,7 +13,8 @@
 //	targets.go         where the request goes, within allowedtargets.go; targeturl.go reads URLs
 //	endpoints.go       what is known of the endpoints and outlives a reload: upstreams.go has the
 //	                   settings, registry.go those that callers chose, dynamic.go those of a DNS name
-//	healthchecks.go    asks endpoints for their health and logs it; healthsettings.go has the settings
+//	healthchecks.go    asks endpoints for their health; healthsettings.go has the settings
+//	observer.go        logs what becomes of endpoints and attempts
 //	transport.go       how connections are made
 //	authorization.go   which key it carries; keys.go, clientkeys.go and keyfile.go hold keys
 //	body.go            the body, within its limits

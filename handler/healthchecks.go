@@ -3,8 +3,8 @@ package handler
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -48,13 +48,26 @@ func (h *Handler) provisionHealthChecks(p *provisioning) error {
 		URI:       active.URI, Port: active.Port, Header: header,
 		Interval: active.Interval, Timeout: active.Timeout,
 		Passes: active.Passes, Fails: active.Fails, ExpectStatus: active.Status,
-		Report: func(e *engine.Endpoint, up bool, err error) { logHealth(parts.logger, e, up, zap.Error(err)) },
+		Report: func(e *engine.Endpoint, up bool, err error) {
+			logHealth(parts.logger, e, up, append(active.logFields(), zap.Error(err))...)
+		},
 	}}
 	h.onCleanup(func() error {
 		parts.checks.end()
 		return nil
 	})
 	return parts.checks.beginWith(p.ctx)
+}
+
+// logFields say in the log that the endpoint was asked for its health, and how.
+// The query is left out, as it may hold a key.
+func (c *activeChecks) logFields() []zap.Field {
+	path, _, _ := strings.Cut(c.URI, "?")
+	fields := []zap.Field{zap.String("health_uri", path)}
+	if c.Port != 0 {
+		fields = append(fields, zap.Int("health_port", c.Port))
+	}
+	return fields
 }
 
 // beginWith lets the checks begin when the configuration of the context runs. One
@@ -97,27 +110,5 @@ func (c *healthChecks) end() {
 	c.ended = true
 	if c.running != nil {
 		c.running.Close()
-	}
-}
-
-// A healthObserver logs what becomes of the endpoints because of the requests to
-// them. It has no use for the other things that the engine tells.
-type healthObserver struct{ logger *zap.Logger }
-
-func (healthObserver) Waited(*engine.Endpoint, time.Duration) {}
-func (healthObserver) Attempted(engine.Attempt)               {}
-func (healthObserver) Retrying(*engine.Endpoint, error)       {}
-func (healthObserver) Refused(engine.Budget)                  {}
-
-func (o healthObserver) HealthChanged(e *engine.Endpoint, up bool) { logHealth(o.logger, e, up) }
-
-// logHealth logs that an endpoint is up or down. The URLs of endpoints hold no
-// user names and no passwords.
-func logHealth(logger *zap.Logger, e *engine.Endpoint, up bool, fields ...zap.Field) {
-	fields = append(fields, zap.Stringer("endpoint", e.URL()))
-	if up {
-		logger.Info("endpoint is up", fields...)
-	} else {
-		logger.Warn("endpoint is down", fields...)
 	}
 }

@@ -21,7 +21,9 @@ type loggedLine struct {
 	level    zapcore.Level
 	message  string
 	endpoint string
-	fault    bool
+	// checked is the health_uri, empty when requests found it out.
+	checked string
+	fault   bool
 }
 
 // lines is a log that hands its lines to a test.
@@ -47,6 +49,7 @@ func (l *lines) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 		field.AddTo(encoder)
 	}
 	line.endpoint, _ = encoder.Fields["endpoint"].(string)
+	line.checked, _ = encoder.Fields["health_uri"].(string)
 	_, line.fault = encoder.Fields["error"]
 	l.written <- line
 	return nil
@@ -107,7 +110,7 @@ func TestActiveChecksAreLogged(t *testing.T) {
 	log := provisionedWithLog(t, h)
 	h.parts.checks.begin()
 
-	want := loggedLine{zapcore.WarnLevel, "endpoint is down", server.URL, true}
+	want := loggedLine{zapcore.WarnLevel, "endpoint is down", server.URL, "/ready", true}
 	if got := log.await(t); got != want {
 		t.Errorf("the log says %+v, want %+v", got, want)
 	}
@@ -122,7 +125,7 @@ func TestActiveChecksAreLogged(t *testing.T) {
 	embed(t, h)
 
 	broken.Store(false)
-	want = loggedLine{zapcore.InfoLevel, "endpoint is up", server.URL, false}
+	want = loggedLine{zapcore.InfoLevel, "endpoint is up", server.URL, "/ready", false}
 	if got := log.await(t); got != want {
 		t.Errorf("the log says %+v, want %+v", got, want)
 	}
@@ -199,7 +202,7 @@ func TestPassiveHealthIsLogged(t *testing.T) {
 	for range 5 {
 		embed(t, h)
 	}
-	want := loggedLine{level: zapcore.WarnLevel, message: "endpoint is down", endpoint: badURL}
+	want := loggedLine{level: zapcore.WarnLevel, message: "endpoint is down", endpoint: badURL, fault: true}
 	if got := log.await(t); got != want {
 		t.Errorf("the log says %+v, want %+v", got, want)
 	}

@@ -29,8 +29,9 @@ const maxHealthCount = 1000
 type Health struct {
 	// How long an endpoint counts as down after failures, and within how long
 	// they must have happened. What counts are failures in a row, with no good
-	// reply between them: network errors, timeouts, broken replies and those
-	// that `unhealthy_status` and `unhealthy_latency` name. After that time one
+	// reply between them: network errors, timeouts, broken replies, those that
+	// `unhealthy_status` and `unhealthy_latency` name, and attempts that a later
+	// copy overtook or a deadline ended after a long silence. After that time one
 	// batch is sent to find out whether the endpoint is up again. `0` turns it off.
 	// Default: `5s`.
 	FailDuration *caddy.Duration `json:"fail_duration,omitempty"`
@@ -49,7 +50,8 @@ type Health struct {
 
 	// The path and query that active checks ask each endpoint for with GET, in
 	// the place of the path of its URL; an endpoint that does not answer as
-	// expected is down until it does. Default: no active checks unless
+	// expected is down until it does. When checks alone take all endpoints down,
+	// they count as up. Default: no active checks unless
 	// `health_port` is set, and then `/`.
 	HealthURI string `json:"health_uri,omitempty"`
 

@@ -67,7 +67,7 @@ func (h *Handler) provision(ctx caddy.Context, logger *zap.Logger) error {
 	}
 	for _, provision := range []func(*provisioning) error{
 		h.provisionPolicy, h.provisionTargets, h.provisionKeys, h.provisionEngine,
-		h.provisionTransports, h.provisionEndpoints, h.provisionResolver, h.provisionHealthChecks,
+		h.provisionTransports, h.provisionEndpoints, h.provisionResolver, h.provisionHealthChecks, h.provisionWarnings,
 	} {
 		if err := provision(p); err != nil {
 			return err
@@ -141,7 +141,7 @@ func (h *Handler) provisionEngine(p *provisioning) error {
 		MaxResponseBody: h.MaxResponseBody,
 		Memory:          memory,
 		NoSplit:         h.NoSplit,
-		Observer:        healthObserver{p.logger},
+		Observer:        engineLog{p.logger},
 	})
 	return nil
 }

@@ -43,12 +43,15 @@ type Settings struct {
 	HedgeDelay *HedgeDelay `json:"hedge_delay,omitempty"`
 
 	// How many copies of slow batches may be sent: of n batches max(2, 1 + n times
-	// this), rounded up. Range 0 (none) to 3. Default: 0.1.
+	// this), rounded up. A fraction. Range 0 (none) to 3. Default: 0.1, which is
+	// 10 %.
 	HedgeBudgetPct *float64 `json:"hedge_budget_pct,omitempty"`
 
 	// How many retries may be made after timeouts, network errors and broken
-	// replies: of n batches max(2, 1 + n times this), rounded up. Range 0 (none)
-	// to 3. Default: 0.05.
+	// replies: of n batches max(2, 1 + n times this), rounded up. A connection that
+	// is refused spends none of them, and all batches that were under way at an
+	// endpoint when its connections broke spend one the first time. A fraction.
+	// Range 0 (none) to 3. Default: 0.05, which is 5 %.
 	RetryBudgetPct *float64 `json:"retry_budget_pct,omitempty"`
 
 	// How often one batch may be tried again. Range 0 (never) to 6. Default: 5.
@@ -139,6 +142,8 @@ type numericSetting struct {
 	integer   bool
 	// orAuto says that the setting may be "auto" in place of a number.
 	orAuto bool
+	// fraction says that the setting is often taken for a percentage.
+	fraction bool
 	// get returns the number and whether one is set.
 	get func(*Settings) (float64, bool)
 	set func(*Settings, float64)
@@ -163,8 +168,8 @@ var numericSettings = []numericSetting{
 		},
 		set: func(s *Settings, v float64) { s.HedgeDelay = &HedgeDelay{Seconds: v} },
 	},
-	numberSetting("hedge_budget_pct", 0, 3, func(s *Settings) **float64 { return &s.HedgeBudgetPct }),
-	numberSetting("retry_budget_pct", 0, 3, func(s *Settings) **float64 { return &s.RetryBudgetPct }),
+	fractionSetting("hedge_budget_pct", 0, 3, func(s *Settings) **float64 { return &s.HedgeBudgetPct }),
+	fractionSetting("retry_budget_pct", 0, 3, func(s *Settings) **float64 { return &s.RetryBudgetPct }),
 	integerSetting("max_retries", 0, 6, func(s *Settings) **int { return &s.MaxRetries }),
 	integerSetting("initial_backoff_ms", 50, 45_000, func(s *Settings) **int { return &s.InitialBackoffMS }),
 }
@@ -198,6 +203,12 @@ func numberSetting(name string, low, high float64, field func(*Settings) **float
 	}
 }
 
+func fractionSetting(name string, low, high float64, field func(*Settings) **float64) numericSetting {
+	n := numberSetting(name, low, high, field)
+	n.fraction = true
+	return n
+}
+
 // contains reports whether v is in the range of the setting. NaN, which a
 // configuration can hold, is in none.
 func (n *numericSetting) contains(v float64) bool { return v >= n.low && v <= n.high }
@@ -205,8 +216,11 @@ func (n *numericSetting) contains(v float64) bool { return v >= n.low && v <= n.
 // expected says what the setting takes, for errors.
 func (n *numericSetting) expected() string {
 	kind, auto := "a number", ""
-	if n.integer {
+	switch {
+	case n.integer:
 		kind = "an integer"
+	case n.fraction:
+		kind = "a fraction (0.1 is 10 %)"
 	}
 	if n.orAuto {
 		auto = fmt.Sprintf(", or %q", hedgeAuto)

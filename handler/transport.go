@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -72,6 +73,11 @@ func (h *Handler) checkTransport() error {
 		return fault("proxy_protocol cannot be set in it: a connection carries batches of many clients")
 	case t.DialTimeout != 0 && h.DialTimeout != 0:
 		return fault("dial_timeout is set in it and beside it: set one of them")
+	}
+	if err := checkTransportNumbers(t); err != nil {
+		return err
+	}
+	switch {
 	case t.TLS == nil:
 		return nil
 	case strings.Contains(t.TLS.ServerName, "{"):
@@ -83,6 +89,50 @@ func (h *Handler) checkTransport() error {
 		scheme, _, _ := strings.Cut(value, "://")
 		if err := checkTLSScheme(scheme); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkTransportNumbers checks the durations, counts and sizes of the setting
+// transport, each under its word in a Caddyfile. Of these Caddy takes negative
+// ones, too, with which no connection works.
+func checkTransportNumbers(t *reverseproxy.HTTPTransport) error {
+	// A block that is not set has the default of each of its words.
+	keepAlive, tls := cmp.Or(t.KeepAlive, new(reverseproxy.KeepAlive)), cmp.Or(t.TLS, new(reverseproxy.TLSConfig))
+	for _, limit := range []struct {
+		word  string
+		value caddy.Duration
+	}{
+		{"dial_timeout", t.DialTimeout},
+		{"response_header_timeout", t.ResponseHeaderTimeout},
+		{"expect_continue_timeout", t.ExpectContinueTimeout},
+		{"read_timeout", t.ReadTimeout},
+		{"write_timeout", t.WriteTimeout},
+		{"keepalive", keepAlive.IdleConnTimeout},
+		{"keepalive_interval", keepAlive.ProbeInterval},
+		{"tls_timeout", tls.HandshakeTimeout},
+	} {
+		if limit.value == 0 {
+			continue
+		}
+		if err := checkDuration(limit.word, limit.value); err != nil {
+			return &settingError{name: "transport", message: err.Error()}
+		}
+	}
+	for _, limit := range []struct {
+		word  string
+		value int64
+	}{
+		{"max_conns_per_host", int64(t.MaxConnsPerHost)},
+		{"keepalive_idle_conns", int64(keepAlive.MaxIdleConns)},
+		{"keepalive_idle_conns_per_host", int64(keepAlive.MaxIdleConnsPerHost)},
+		{"max_response_header", t.MaxResponseHeaderSize},
+		{"read_buffer", int64(t.ReadBufferSize)},
+		{"write_buffer", int64(t.WriteBufferSize)},
+	} {
+		if limit.value < 0 {
+			return &settingError{name: "transport", message: fmt.Sprintf("%s must not be negative, is %d", limit.word, limit.value)}
 		}
 	}
 	return nil

@@ -31,18 +31,33 @@ import (
 func TestCheckRefusesInTransport(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ config, want string }{
-		"another protocol":           {`{"transport":{"protocol":"fastcgi"}}`, `transport: expected the protocol http`},
-		"no protocol":                {`{"transport":{}}`, `transport: expected the protocol http`},
-		"no object":                  {`{"transport":"http"}`, `transport: `},
-		"an unknown name":            {`{"transport":{"protocol":"http","keepalive":"30s"}}`, `transport: `},
-		"versions":                   {`{"transport":{"protocol":"http","versions":["1.1"]}}`, `transport: versions cannot be set in it: set http_version beside it`},
-		"compression off":            {`{"transport":{"protocol":"http","compression":false}}`, `transport: compression cannot be set in it`},
-		"the PROXY protocol":         {`{"transport":{"protocol":"http","proxy_protocol":"v2"}}`, `transport: proxy_protocol cannot be set in it`},
-		"two dial timeouts":          {`{"dial_timeout":"1s","transport":{"protocol":"http","dial_timeout":"2s"}}`, `transport: dial_timeout is set in it and beside it: set one of them`},
-		"a name of the client's":     {`{"transport":{"protocol":"http","tls":{"server_name":"{http.request.host}"}}}`, `transport: tls_server_name must hold no placeholders`},
-		"ports without TLS":          {`{"transport":{"protocol":"http","tls":{"except_ports":["80"]}}}`, `transport: tls_except_ports cannot be set in it`},
-		"TLS to a target without it": {`{"to":["https://a","http://b"],"transport":{"protocol":"http","tls":{}}}`, `transport: it has TLS settings, and a target of to begins with http://: begin it with https://`},
-		"TLS to one that is h2c":     {`{"to":["h2c://{env.HOST}"],"transport":{"protocol":"http","tls":{}}}`, `transport: it has TLS settings, and a target of to begins with h2c://`},
+		"another protocol":                                  {`{"transport":{"protocol":"fastcgi"}}`, `transport: expected the protocol http`},
+		"no protocol":                                       {`{"transport":{}}`, `transport: expected the protocol http`},
+		"no object":                                         {`{"transport":"http"}`, `transport: `},
+		"an unknown name":                                   {`{"transport":{"protocol":"http","keepalive":"30s"}}`, `transport: `},
+		"versions":                                          {`{"transport":{"protocol":"http","versions":["1.1"]}}`, `transport: versions cannot be set in it: set http_version beside it`},
+		"compression off":                                   {`{"transport":{"protocol":"http","compression":false}}`, `transport: compression cannot be set in it`},
+		"the PROXY protocol":                                {`{"transport":{"protocol":"http","proxy_protocol":"v2"}}`, `transport: proxy_protocol cannot be set in it`},
+		"two dial timeouts":                                 {`{"dial_timeout":"1s","transport":{"protocol":"http","dial_timeout":"2s"}}`, `transport: dial_timeout is set in it and beside it: set one of them`},
+		"a name of the client's":                            {`{"transport":{"protocol":"http","tls":{"server_name":"{http.request.host}"}}}`, `transport: tls_server_name must hold no placeholders`},
+		"ports without TLS":                                 {`{"transport":{"protocol":"http","tls":{"except_ports":["80"]}}}`, `transport: tls_except_ports cannot be set in it`},
+		"a negative dial timeout":                           {`{"transport":{"protocol":"http","dial_timeout":"-1s"}}`, `transport: dial_timeout: must be a duration of at least 1ms such as "5s", is -1s`},
+		"a dial timeout in JSON's nanoseconds":              {`{"transport":{"protocol":"http","dial_timeout":5}}`, `transport: dial_timeout: must be a duration of at least 1ms such as "5s", is 5ns (a number in JSON is nanoseconds)`},
+		"a negative time for headers":                       {`{"transport":{"protocol":"http","response_header_timeout":"-1s"}}`, `transport: response_header_timeout: must be`},
+		"a negative time to continue":                       {`{"transport":{"protocol":"http","expect_continue_timeout":"-1s"}}`, `transport: expect_continue_timeout: must be`},
+		"a negative time to read":                           {`{"transport":{"protocol":"http","read_timeout":"-1s"}}`, `transport: read_timeout: must be`},
+		"a negative time to write":                          {`{"transport":{"protocol":"http","write_timeout":"-1s"}}`, `transport: write_timeout: must be`},
+		"a negative idle time":                              {`{"transport":{"protocol":"http","keep_alive":{"idle_timeout":"-1s"}}}`, `transport: keepalive: must be`},
+		"a negative interval":                               {`{"transport":{"protocol":"http","keep_alive":{"probe_interval":"-1s"}}}`, `transport: keepalive_interval: must be`},
+		"a negative time for TLS":                           {`{"transport":{"protocol":"http","tls":{"handshake_timeout":"-1s"}}}`, `transport: tls_timeout: must be`},
+		"a negative bound of connections":                   {`{"transport":{"protocol":"http","max_conns_per_host":-1}}`, `transport: max_conns_per_host must not be negative, is -1`},
+		"a negative number of idle connections":             {`{"transport":{"protocol":"http","keep_alive":{"max_idle_conns":-1}}}`, `transport: keepalive_idle_conns must not`},
+		"a negative number of idle connections to one host": {`{"transport":{"protocol":"http","keep_alive":{"max_idle_conns_per_host":-1}}}`, `transport: keepalive_idle_conns_per_host must not`},
+		"a negative size of headers":                        {`{"transport":{"protocol":"http","max_response_header_size":-1}}`, `transport: max_response_header must not`},
+		"a negative buffer":                                 {`{"transport":{"protocol":"http","read_buffer_size":-1}}`, `transport: read_buffer must not`},
+		"another negative buffer":                           {`{"transport":{"protocol":"http","write_buffer_size":-1}}`, `transport: write_buffer must not`},
+		"TLS to a target without it":                        {`{"to":["https://a","http://b"],"transport":{"protocol":"http","tls":{}}}`, `transport: it has TLS settings, and a target of to begins with http://: begin it with https://`},
+		"TLS to one that is h2c":                            {`{"to":["h2c://{env.HOST}"],"transport":{"protocol":"http","tls":{}}}`, `transport: it has TLS settings, and a target of to begins with h2c://`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -76,10 +91,11 @@ func TestProvisionRefusesTransport(t *testing.T) {
 func TestCheckAcceptsTransport(t *testing.T) {
 	t.Parallel()
 	for name, config := range map[string]string{
-		"an empty block":       `{"transport":{"protocol":"http"}}`,
-		"its own dial timeout": `{"transport":{"protocol":"http","dial_timeout":"2s"}}`,
-		"TLS":                  `{"to":["https://a"],"transport":{"protocol":"http","tls":{"server_name":"b"}}}`,
-		"resolvers":            `{"transport":{"protocol":"http","resolver":{"addresses":["127.0.0.1:53"]}}}`,
+		"an empty block":            `{"transport":{"protocol":"http"}}`,
+		"no second address at once": `{"transport":{"protocol":"http","dial_fallback_delay":"-1s"}}`,
+		"its own dial timeout":      `{"transport":{"protocol":"http","dial_timeout":"2s"}}`,
+		"TLS":                       `{"to":["https://a"],"transport":{"protocol":"http","tls":{"server_name":"b"}}}`,
+		"resolvers":                 `{"transport":{"protocol":"http","resolver":{"addresses":["127.0.0.1:53"]}}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -45,8 +45,8 @@ type Upstreams struct {
 
 	// How many items may be in flight to one endpoint at once, over all requests
 	// of all clients, as text-embeddings-inference counts its
-	// `--max-concurrent-requests`. A batch of more items goes alone. Range 1 to
-	// 100000000. Default: none.
+	// `--max-concurrent-requests`. A batch of more items goes alone and passes the
+	// limit. Range 1 to 100000000. Default: none.
 	MaxUpstreamItems int `json:"max_upstream_items,omitempty"`
 
 	// The retries after a status that all requests to the endpoints have
@@ -142,8 +142,11 @@ func checkLBPolicy(name string) error {
 		return nil
 	}
 	message := fmt.Sprintf("expected random_choose, round_robin, random or first, not %q", name)
-	if name == "weighted_round_robin" {
+	switch name {
+	case "weighted_round_robin":
 		message = "weighted_round_robin is round_robin with weights"
+	case "least_conn":
+		message = "least_conn is random_choose here, the less loaded of two"
 	}
 	return &settingError{name: "lb_policy", message: message}
 }

@@ -11,7 +11,8 @@ import (
 func TestCheckRefusesSettingsOfEndpoints(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ config, want string }{
-		"an unknown policy":                      {`{"lb_policy":"least_conn"}`, `lb_policy: expected random_choose, round_robin, random or first, not "least_conn"`},
+		"an unknown policy":                      {`{"lb_policy":"ip_hash"}`, `lb_policy: expected random_choose, round_robin, random or first, not "ip_hash"`},
+		"Caddy's policy of the least loaded":     {`{"lb_policy":"least_conn"}`, `lb_policy: least_conn is random_choose here`},
 		"a policy that has another name here":    {`{"lb_policy":"weighted_round_robin"}`, `lb_policy: weighted_round_robin is round_robin with weights`},
 		"a weight of nothing":                    {`{"to":["https://a"],"weights":[0]}`, `weights: each must be an integer from 1 to 1000, one is 0`},
 		"a weight over the range":                {`{"to":["https://a"],"weights":[1001]}`, `weights: each must be an integer from 1 to 1000, one is 1001`},

@@ -17,6 +17,10 @@ var (
 	errCalledOff = errors.New("another batch of the request failed")
 )
 
+// waitAtDown is how long a batch waits for its turn at an endpoint that is down
+// before it looks for another one.
+const waitAtDown = time.Second
+
 // A lostError ends an attempt of which another copy was answered first: the
 // attempt itself, which is 0, or one of its copies.
 type lostError struct{ to int }
@@ -53,15 +57,15 @@ func (d *delivery) attemptInSlot(ctx context.Context, number int, c choice) (res
 	return res, err
 }
 
-// enterAny waits for the batch's turn at the endpoint that was chosen, and chooses
-// again when that goes down meanwhile.
+// enterAny waits for the batch's turn at the endpoint that was chosen, and looks
+// for another one when that goes down meanwhile.
 func (d *delivery) enterAny(ctx context.Context, c choice, urgent bool) (choice, error) {
 	for {
 		err := d.enter(ctx, c, urgent)
 		if !errors.Is(err, errDown) {
 			return c, err
 		}
-		next, ok := d.to.Group.choose(d.tried)
+		next, ok := d.elsewhere(c)
 		if !ok {
 			return c, errNoEndpoint
 		}
@@ -69,12 +73,40 @@ func (d *delivery) enterAny(ctx context.Context, c choice, urgent bool) (choice,
 	}
 }
 
-// enter waits for the batch's turn at an endpoint. The error is errDown when the
-// endpoint goes down meanwhile and there are others.
+// elsewhere returns the endpoint for a batch whose turn at another one did not
+// come, which is the same one when a retry may not go to any other yet, or not at
+// what it has cost. It reports false when the group is empty.
+func (d *delivery) elsewhere(c choice) (choice, bool) {
+	// A probe that would have to wait is none, and not made again.
+	next, ok := d.to.Group.choose(d.tried, !c.probe)
+	if !ok || len(d.tried) == 0 {
+		return next, ok
+	}
+	if time.Now().Before(notBefore(d.tried, next.endpoint)) {
+		return c, true
+	}
+	if next.paid = c.paid || !next.fresh; next.paid && !c.paid && !d.pay(d.class(d.tried[len(d.tried)-1].err), next) {
+		return c, true
+	}
+	return next, true
+}
+
+// enter waits for the batch's turn at an endpoint. When there are others, the
+// error is errDown when the endpoint goes down meanwhile, when a probe would have
+// to wait, and from time to time when the endpoint was chosen although it is down:
+// another one may be up by then.
 func (d *delivery) enter(ctx context.Context, c choice, urgent bool) error {
 	t := turn{flow: d.run, items: d.items, urgent: urgent}
-	if c.endpoint.Up() && d.to.Group.several() {
+	switch {
+	case !d.to.Group.several():
+	case c.probe:
+		t.down = func() <-chan struct{} { return alreadyDown }
+	case c.endpoint.Up():
 		t.down = c.endpoint.health.downed
+	default:
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, waitAtDown, errDown)
+		defer cancel()
 	}
 	c.endpoint.load.Add(int64(d.items))
 	waited, err := c.endpoint.limiter.acquire(ctx, t)
@@ -102,9 +134,14 @@ func (d *delivery) leave(c choice) {
 // attempt sends the batch once, whose turn has come, and reads, checks and
 // rewrites the reply.
 func (d *delivery) attempt(ctx context.Context, id attemptID, c choice) (res result, err error) {
-	start := time.Now()
+	r := attemptReport{
+		items: d.items, size: d.size, sent: time.Now(), load: c.endpoint.load.Load() - int64(d.items),
+	}
 	// Deferred before the recovery, it sees the error of a panic.
-	defer func() { d.note(id, c, start, err) }()
+	defer func() {
+		r.err = err
+		d.note(id, c, r)
+	}()
 	defer recoverInto(&err)
 	res, err = d.exchange(ctx, id, c.endpoint)
 	if err == nil || ctx.Err() == nil || errors.Is(err, ErrOverloaded) {
@@ -120,17 +157,16 @@ func (d *delivery) attempt(ctx context.Context, id attemptID, c choice) (res res
 }
 
 // note tells the endpoint and the observer how an attempt ended.
-func (d *delivery) note(id attemptID, c choice, start time.Time, err error) {
-	took := time.Since(start)
-	race, lost := errors.AsType[lostError](err)
-	if c.settle(attemptReport{
-		items: d.items, size: d.size, sent: start, took: took, err: err, overtaken: lost && race.to > id.copy,
-	}) {
-		d.observer.HealthChanged(c.endpoint, c.endpoint.Up(), err)
+func (d *delivery) note(id attemptID, c choice, r attemptReport) {
+	r.took = time.Since(r.sent)
+	race, lost := errors.AsType[lostError](r.err)
+	r.overtaken = lost && race.to > id.copy
+	if c.settle(r) {
+		d.observer.HealthChanged(c.endpoint, c.endpoint.Up(), r.err)
 	}
 	d.observer.Attempted(Attempt{
 		Endpoint: c.endpoint, ID: d.call.req.ID + id.suffix(), Items: d.items,
-		Retry: id.attempt, Copy: id.copy, Took: took, Err: err, Lost: lost,
+		Retry: id.attempt, Copy: id.copy, Took: r.took, Err: r.err, Lost: lost,
 	})
 }
 

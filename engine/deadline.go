@@ -76,10 +76,12 @@ func leastTime(c *Call, g *Group) time.Duration {
 func leastOf(members []*member, size int) time.Duration {
 	var least time.Duration
 	for i, m := range members {
-		fastest, ok := m.Endpoint.latency.fastest(size)
+		fastest, ok := m.Endpoint.latency.fastest(size, m.Endpoint.load.Load())
 		if !ok {
 			return 0
 		}
+		// It may have been twice the size.
+		fastest /= 2
 		if i == 0 || fastest < least {
 			least = fastest
 		}

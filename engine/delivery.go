@@ -39,7 +39,7 @@ type attempted struct {
 func (r *run) batch(ctx context.Context, batch int) (result, error) {
 	start := time.Now()
 	d := &delivery{run: r, batch: batch, items: max(1, r.call.plan.batches[batch].len()), size: r.call.plan.size(batch)}
-	at, ok := r.to.Group.choose(nil)
+	at, ok := r.to.Group.choose(nil, true)
 	if !ok {
 		r.slots.release()
 		return result{}, d.failure(errNoEndpoint, 0)
@@ -52,7 +52,7 @@ func (r *run) batch(ctx context.Context, batch int) (result, error) {
 			return res, nil
 		}
 		next, wait, ok := d.next(ctx, err, tried)
-		if !ok || !sleep(ctx, wait) {
+		if !ok || !sleep(ctx, wait, d.enough(next, err)) {
 			return result{}, d.failure(err, tried+1)
 		}
 		at = next
@@ -60,6 +60,15 @@ func (r *run) batch(ctx context.Context, batch int) (result, error) {
 			return result{}, context.Cause(ctx)
 		}
 	}
+}
+
+// enough returns what ends the wait before a retry early; nil for nothing, as when
+// the endpoint itself asked for patience.
+func (d *delivery) enough(c choice, err error) <-chan struct{} {
+	if time.Now().Before(notBefore(d.tried, c.endpoint)) {
+		return nil
+	}
+	return c.endpoint.backAgain(err)
 }
 
 // failure says of an error that ends the batch where and how it came about.
@@ -75,13 +84,14 @@ func (d *delivery) next(ctx context.Context, err error, tried int) (c choice, wa
 	if class == neverRetried || tried >= d.call.settings.MaxRetries || ctx.Err() != nil {
 		return choice{}, 0, false
 	}
-	if c, ok = d.to.Group.choose(d.tried); !ok {
+	if c, ok = d.to.Group.choose(d.tried, false); !ok {
 		return choice{}, 0, false
 	}
 	wait = max(d.call.backoff(tried), time.Until(notBefore(d.tried, c.endpoint)))
 	if !inTime(ctx, wait) || !d.pay(class, c) {
 		return choice{}, 0, false
 	}
+	c.paid = !c.fresh
 	d.observer.Retrying(c.endpoint, wait, err)
 	return c, wait, true
 }
@@ -172,13 +182,16 @@ func inTime(ctx context.Context, wait time.Duration) bool {
 	return ctx.Err() == nil && (!ok || time.Until(deadline) > wait)
 }
 
-// sleep waits and reports whether the context lasted.
-func sleep(ctx context.Context, wait time.Duration) bool {
+// sleep waits, until enough is closed at most, and reports whether the context
+// lasted.
+func sleep(ctx context.Context, wait time.Duration, enough <-chan struct{}) bool {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
+	case <-enough:
+		return ctx.Err() == nil
 	case <-ctx.Done():
 		return false
 	}

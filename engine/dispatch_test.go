@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/basetenlabs/caddy-performance-proxy/engine/enginetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -273,5 +275,50 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	var fault *ReplyError
 	if !errors.As(err, &fault) || fault.Status != http.StatusTemporaryRedirect {
 		t.Errorf("got %v, want a ReplyError", err)
+	}
+}
+
+// TestFailureOfAnotherBatchIsNobodysFault lets one batch fail for ever while
+// attempts of others are under way elsewhere.
+func TestFailureOfAnotherBatchIsNobodysFault(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{429, 500} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(1, GroupOptions{}, EndpointOptions{Health: HealthOptions{FailDuration: time.Minute, MaxFails: 2}})
+				c.upstreams[0].Script = func(call *enginetest.Call) []enginetest.Fault {
+					if call.Items[0] == "text 7" {
+						return []enginetest.Fault{enginetest.Delay(time.Second), enginetest.Status(status, "no")}
+					}
+					return []enginetest.Fault{enginetest.Delay(time.Hour)}
+				}
+				r := newRecorder()
+				settings := noRetries
+				settings.BatchSize = 1
+				texts := make([]string, 20)
+				for i := range texts {
+					texts[i] = fmt.Sprintf(`"text %d"`, i)
+				}
+				_, err := New(Options{Observer: r}).Do(t.Context(), c.to, &Request{
+					Path: "/v1/embeddings", Body: []byte(`{"input":[` + strings.Join(texts, ",") + `]}`), Settings: settings,
+				})
+				if statusOf(err) != status {
+					t.Fatalf("got %v", err)
+				}
+				for range texts {
+					if a := <-r.attempts; statusOf(a.Err) != status && !errors.Is(a.Err, errCalledOff) {
+						t.Errorf("an attempt ended with %v", a.Err)
+					}
+				}
+				e := c.endpoints[0]
+				if want := 19.; status == 429 && e.limiter.window.items != want {
+					t.Errorf("after one 429 of 20 batches in flight the window is %v, want %v", e.limiter.window.items, want)
+				}
+				if !e.Up() {
+					t.Error("the endpoint is down after one failure")
+				}
+			})
+		})
 	}
 }

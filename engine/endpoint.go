@@ -38,6 +38,8 @@ type Endpoint struct {
 	// load counts the items of the attempts that were given to the endpoint,
 	// those that wait for their turn included.
 	load atomic.Int64
+	// back is closed at the next good reply; nil when nobody waits for it.
+	back atomic.Pointer[chan struct{}]
 }
 
 // NewEndpoint returns an endpoint that is up and of which nothing is known.
@@ -71,8 +73,9 @@ func (e *Endpoint) InFlight() (requests, items int) { return e.limiter.inFlight(
 type choice struct {
 	endpoint *Endpoint
 	probe    bool
-	// fresh says that the endpoint is up and the batch has not tried it yet.
-	fresh bool
+	// fresh says that the endpoint is up and the batch has not tried it yet, and
+	// paid that the retry was paid for all the same.
+	fresh, paid bool
 }
 
 // abandon reports that the attempt was not made.
@@ -85,9 +88,11 @@ func (c choice) abandon() {
 // attemptReport is what there is to say about an attempt when it is over.
 type attemptReport struct {
 	items, size int
-	sent        time.Time
-	took        time.Duration
-	err         error
+	// load is what the endpoint had to do beside it when it was sent, in items.
+	load int64
+	sent time.Time
+	took time.Duration
+	err  error
 	// overtaken says that a copy that was sent later was answered first.
 	overtaken bool
 }
@@ -111,11 +116,12 @@ func (c choice) settle(r attemptReport) (changed bool) {
 	}
 	switch {
 	case r.err == nil:
-		e.latency.add(r.size, r.took)
+		e.latency.add(r.size, r.took, r.load)
 		e.limiter.answered(r.items)
+		e.isBack()
 	case r.overtaken && known && r.took >= usual:
 		// It would have taken longer than this.
-		e.latency.add(r.size, r.took)
+		e.latency.add(r.size, r.took, r.load)
 	case statusOf(r.err) == http.StatusTooManyRequests:
 		e.limiter.rejected(r.items)
 	}
@@ -165,6 +171,35 @@ func (e *Endpoint) verdict(r attemptReport, patience time.Duration) outcome {
 		return failed
 	}
 	return inconclusive
+}
+
+// backAgain returns what is closed when the endpoint gives the next good reply, for
+// a batch that failed with err because nobody listened: when a server restarts,
+// the first one to find that it is back wakes those that would sleep on. It is nil
+// for all other errors.
+func (e *Endpoint) backAgain(err error) <-chan struct{} {
+	if dial, ok := errors.AsType[*dialError](err); !ok || !dial.refused {
+		return nil
+	}
+	for {
+		if back := e.back.Load(); back != nil {
+			return *back
+		}
+		back := make(chan struct{})
+		if e.back.CompareAndSwap(nil, &back) {
+			return back
+		}
+	}
+}
+
+// isBack wakes those who wait for the endpoint to be back.
+func (e *Endpoint) isBack() {
+	if e.back.Load() == nil {
+		return
+	}
+	if back := e.back.Swap(nil); back != nil {
+		close(*back)
+	}
 }
 
 // statusOf returns the status of an attempt that failed with one, else 0.

@@ -65,8 +65,8 @@ func (g *Group) Members() []Member {
 // tried yet, and then those that did not ask for patience. When none is up, the
 // word of active checks counts for nothing, and then every endpoint will do. A
 // batch that has tried none may be the one by which an endpoint that is down is
-// tried again. It reports false when the group is empty.
-func (g *Group) choose(tried []attempted) (choice, bool) {
+// tried again, when probing allows it. It reports false when the group is empty.
+func (g *Group) choose(tried []attempted, probing bool) (choice, bool) {
 	members := *g.members.Load()
 	switch len(members) {
 	case 0:
@@ -76,7 +76,7 @@ func (g *Group) choose(tried []attempted) (choice, bool) {
 		e := members[0].Endpoint
 		return choice{endpoint: e, fresh: !triedAt(tried, e)}, true
 	}
-	if len(tried) == 0 {
+	if probing && len(tried) == 0 {
 		if c, ok := probe(members); ok {
 			return c, true
 		}
@@ -94,11 +94,24 @@ func (g *Group) choose(tried []attempted) (choice, bool) {
 			working = fresh
 		}
 	}
+	return choice{endpoint: g.policy.pick(readiest(working, tried))}, true
+}
+
+// readiest returns the members whose endpoints do not ask a batch for patience
+// any more or, when all do, those that ask for the least.
+func readiest(members []*member, tried []attempted) []*member {
 	now := time.Now()
-	if ready := only(working, func(e *Endpoint) bool { return !now.Before(notBefore(tried, e)) }); len(ready) > 0 {
-		working = ready
+	var earliest time.Time
+	for i, m := range members {
+		at := notBefore(tried, m.Endpoint)
+		if at.Before(now) {
+			at = now
+		}
+		if i == 0 || at.Before(earliest) {
+			earliest = at
+		}
 	}
-	return choice{endpoint: g.policy.pick(working)}, true
+	return only(members, func(e *Endpoint) bool { return !earliest.Before(notBefore(tried, e)) })
 }
 
 // probe returns an endpoint that is down and due to be tried again.

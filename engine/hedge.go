@@ -142,7 +142,7 @@ func (r *race) copy(ctx context.Context) (next time.Duration, more bool) {
 		r.observer.Refused(RequestHedges)
 		return 0, false
 	}
-	c, ok := r.to.Group.choose(slices.Concat(r.tried, r.at))
+	c, ok := r.to.Group.choose(slices.Concat(r.tried, r.at), false)
 	if !ok || time.Now().Before(notBefore(r.tried, c.endpoint)) {
 		hedges.refund()
 		return 0, false

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math"
 	"math/bits"
 	"slices"
 	"sync"
@@ -45,8 +46,9 @@ type latencies struct {
 
 // add takes note of a complete good reply to a batch of that size, or of one
 // that was called off after it had taken longer than most. Left out, these would
-// make a slow endpoint look fast.
-func (l *latencies) add(size int, took time.Duration) {
+// make a slow endpoint look fast. The load is what the endpoint had to do beside
+// it when it was sent.
+func (l *latencies) add(size int, took time.Duration, load int64) {
 	class := &l.classes[latencyClassOf(size)]
 	c := class.Load()
 	if c == nil {
@@ -55,7 +57,7 @@ func (l *latencies) add(size int, took time.Duration) {
 			c = class.Load()
 		}
 	}
-	c.add(took)
+	c.add(took, load)
 }
 
 // percentile95 returns the 95th percentile of the last 128 samples of the size
@@ -73,14 +75,15 @@ func (l *latencies) percentile95(size int) (time.Duration, bool) {
 // fastest returns the shortest sample of the size in the last 5 s, however many
 // there were. It is false when there were fewer than 8, so that who refuses work
 // because of a slow episode, and for that reason hears nothing new, asks again
-// after 5 s. What is up to 100 ms older may count too, which errs on the side of
-// refusing nothing, as lower bounds do among the samples.
-func (l *latencies) fastest(size int) (time.Duration, bool) {
+// after 5 s, and when the endpoint has less to do now than it had then, because it
+// may be faster. What is up to 100 ms older may count too, which errs on the side
+// of refusing nothing.
+func (l *latencies) fastest(size int, load int64) (time.Duration, bool) {
 	c := l.classes[latencyClassOf(size)].Load()
 	if c == nil {
 		return 0, false
 	}
-	return c.fastest()
+	return c.fastest(load)
 }
 
 // latencyClassOf returns the class of a size.
@@ -115,9 +118,11 @@ type latencySample struct{ at, took time.Duration }
 type latencyLow struct {
 	slot     int64
 	shortest time.Duration
+	// load is what the endpoint had to do when it was sent.
+	load int64
 }
 
-func (c *latencyClass) add(took time.Duration) {
+func (c *latencyClass) add(took time.Duration, load int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Since(c.start)
@@ -126,7 +131,7 @@ func (c *latencyClass) add(took time.Duration) {
 	slot := lowSlot(now)
 	low := &c.lows[slot%lowSlots]
 	if low.slot != slot || took < low.shortest {
-		*low = latencyLow{slot: slot, shortest: took}
+		*low = latencyLow{slot: slot, shortest: took, load: load}
 	}
 }
 
@@ -173,7 +178,7 @@ func (c *latencyClass) workOut(now time.Duration) time.Duration {
 	return recent[(95*len(recent)+99)/100-1]
 }
 
-func (c *latencyClass) fastest() (time.Duration, bool) {
+func (c *latencyClass) fastest(load int64) (time.Duration, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Since(c.start)
@@ -181,11 +186,11 @@ func (c *latencyClass) fastest() (time.Duration, bool) {
 		return 0, false
 	}
 	// The latest sample is in one of the slots.
-	shortest, outdated := c.latest(1).took, max(lowSlot(now)-lowSlots, 0)
+	best, outdated := latencyLow{shortest: math.MaxInt64}, max(lowSlot(now)-lowSlots, 0)
 	for _, low := range c.lows {
-		if low.slot > outdated {
-			shortest = min(shortest, low.shortest)
+		if low.slot > outdated && low.shortest < best.shortest {
+			best = low
 		}
 	}
-	return shortest, true
+	return best.shortest, load >= best.load
 }

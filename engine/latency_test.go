@@ -15,7 +15,7 @@ const msec = time.Millisecond
 // addEach adds a sample of each of the durations to a size.
 func addEach(l *latencies, items int, took ...time.Duration) {
 	for _, d := range took {
-		l.add(items, d)
+		l.add(items, d, 0)
 	}
 }
 
@@ -41,7 +41,7 @@ func TestSizesFormClasses(t *testing.T) {
 	var l latencies
 	for i, sizes := range classes {
 		for _, items := range sizes {
-			before, _ := l.fastest(items)
+			before, _ := l.fastest(items, 0)
 			if slices.Index(sizes, items) > 0 && before == 0 {
 				t.Errorf("%d items are not of the class of %d", items, sizes[0])
 			}
@@ -49,13 +49,13 @@ func TestSizesFormClasses(t *testing.T) {
 				t.Errorf("%d items are of the class of fewer", items)
 			}
 			for range minFastestSamples {
-				l.add(items, time.Duration(i+1)*msec)
+				l.add(items, time.Duration(i+1)*msec, 0)
 			}
 		}
 	}
 	for i, sizes := range classes {
 		for _, items := range sizes {
-			got, ok := l.fastest(items)
+			got, ok := l.fastest(items, 0)
 			wantLatency(t, fmt.Sprintf("of %d items", items), got, ok, time.Duration(i+1)*msec)
 		}
 	}
@@ -77,7 +77,7 @@ func TestPercentile(t *testing.T) {
 		"the last 128 of 1000 samples": {func(l *latencies) { addEach(l, 1, rising(1000)...) }, 994 * msec},
 		"samples count for 60s":        {func(l *latencies) { addEach(l, 1, rising(20)...); <-time.After(60 * time.Second) }, 19 * msec},
 		"samples do not count longer":  {func(l *latencies) { addEach(l, 1, rising(20)...); <-time.After(60*time.Second + 1) }, 0},
-		"older samples leave too few":  {func(l *latencies) { l.add(1, msec); <-time.After(time.Minute + 1); addEach(l, 1, rising(19)...) }, 0},
+		"older samples leave too few":  {func(l *latencies) { l.add(1, msec, 0); <-time.After(time.Minute + 1); addEach(l, 1, rising(19)...) }, 0},
 		"older samples are not among the many": {func(l *latencies) {
 			addEach(l, 1, rising(50)...)
 			<-time.After(time.Minute + 1)
@@ -137,14 +137,14 @@ func TestFastest(t *testing.T) {
 		"other sizes do not count":    {func(l *latencies) { addEach(l, 1, rising(7)...); addEach(l, 2, rising(8)...) }, 0},
 		"samples count for 5s":        {func(l *latencies) { addEach(l, 1, rising(8)...); <-time.After(5 * time.Second) }, msec},
 		"samples do not count longer": {func(l *latencies) { addEach(l, 1, rising(100)...); <-time.After(5*time.Second + 1) }, 0},
-		"older samples leave too few": {func(l *latencies) { l.add(1, msec); <-time.After(5*time.Second + 1); addEach(l, 1, rising(7)...) }, 0},
+		"older samples leave too few": {func(l *latencies) { l.add(1, msec, 0); <-time.After(5*time.Second + 1); addEach(l, 1, rising(7)...) }, 0},
 		"a shorter one that is older": {func(l *latencies) {
-			l.add(1, msec)
+			l.add(1, msec, 0)
 			<-time.After(5*time.Second + lowWidth)
 			addEach(l, 1, slices.Repeat([]time.Duration{7 * msec}, 8)...)
 		}, 7 * msec},
 		"a shorter one before many others": {func(l *latencies) {
-			l.add(1, msec)
+			l.add(1, msec, 0)
 			<-time.After(5 * time.Second)
 			addEach(l, 1, slices.Repeat([]time.Duration{7 * msec}, 1000)...)
 		}, msec},
@@ -159,7 +159,7 @@ func TestFastest(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var l latencies
 				test.add(&l)
-				got, ok := l.fastest(1)
+				got, ok := l.fastest(1, 0)
 				wantLatency(t, "the fastest", got, ok, test.want)
 			})
 		})
@@ -189,11 +189,11 @@ func TestFastestIsThatOfTheLastSeconds(t *testing.T) {
 		for range 3000 {
 			took := time.Duration(1 + random.IntN(1_000_000))
 			all = append(all, latencySample{at: time.Since(start), took: took})
-			l.add(1, took)
+			l.add(1, took, 0)
 			<-time.After(time.Duration(random.ExpFloat64() * float64(400*msec)))
 			n, most := shortest(fastestMemory)
 			_, least := shortest(fastestMemory + lowWidth)
-			got, ok := l.fastest(1)
+			got, ok := l.fastest(1, 0)
 			if ok != (n >= minFastestSamples) || ok && (got < least || got > most) {
 				t.Fatalf("the fastest of %d samples is %v, %v, want %v to %v", n, got, ok, least, most)
 			}
@@ -215,11 +215,11 @@ func TestLatenciesUnderConcurrency(t *testing.T) {
 		all.Go(func() {
 			for n := range 500 {
 				items := 1 << (n % 4)
-				l.add(items, time.Duration(items)*time.Second+time.Duration(i))
+				l.add(items, time.Duration(items)*time.Second+time.Duration(i), 0)
 				if got, ok := l.percentile95(items); ok && got.Truncate(time.Second) != time.Duration(items)*time.Second {
 					t.Errorf("the percentile of %d items is %v", items, got)
 				}
-				if got, ok := l.fastest(items); ok && got.Truncate(time.Second) != time.Duration(items)*time.Second {
+				if got, ok := l.fastest(items, 0); ok && got.Truncate(time.Second) != time.Duration(items)*time.Second {
 					t.Errorf("the fastest of %d items is %v", items, got)
 				}
 			}
@@ -239,11 +239,11 @@ func TestLatenciesAllocateOnce(t *testing.T) {
 	if l.classes[0].Load() != nil {
 		t.Error("asking makes a ring")
 	}
-	l.add(1, msec)
+	l.add(1, msec, 0)
 	if n := testing.AllocsPerRun(1000, func() {
-		l.add(1, msec)
+		l.add(1, msec, 0)
 		l.percentile95(1)
-		l.fastest(1)
+		l.fastest(1, 0)
 	}); n != 0 {
 		t.Errorf("adding and asking allocates %v times", n)
 	}
@@ -253,7 +253,7 @@ func BenchmarkLatencies(b *testing.B) {
 	var l latencies
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		l.add(32, time.Duration(i*7919%1009)*msec)
+		l.add(32, time.Duration(i*7919%1009)*msec, 0)
 		l.percentile95(32)
 	}
 }
@@ -263,7 +263,7 @@ func BenchmarkLatenciesParallel(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for i := 0; pb.Next(); i++ {
-			l.add(32, time.Duration(i*7919%1009)*msec)
+			l.add(32, time.Duration(i*7919%1009)*msec, 0)
 			l.percentile95(32)
 		}
 	})
@@ -274,6 +274,6 @@ func BenchmarkFastest(b *testing.B) {
 	addEach(&l, 32, rising(100)...)
 	b.ReportAllocs()
 	for b.Loop() {
-		l.fastest(32)
+		l.fastest(32, 0)
 	}
 }

@@ -28,6 +28,7 @@ type simRun struct {
 	tainted bool
 
 	start, end time.Duration
+	over       bool
 	answer     *Answer
 	err        error
 
@@ -106,7 +107,9 @@ func (s *simulation) send(ctx context.Context, request *simRequest) *simRun {
 	}
 	s.tracef("%s begins: %d texts, %+v, deadline %v, leaves after %v", r.id(), len(r.texts), r.settings, r.deadline, r.cancel)
 	r.answer, r.err = r.do(ctx)
-	r.end = s.now()
+	s.mu.Lock()
+	r.end, r.over = s.now(), true
+	s.mu.Unlock()
 	s.tracef("%s ends after %v: %v", r.id(), r.end-r.start, r.err)
 	r.check()
 	if r.answer != nil {

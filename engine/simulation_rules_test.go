@@ -41,6 +41,19 @@ func (u *simUpstream) checkLimits() {
 	}
 }
 
+// checkQueue checks that nobody waits for a turn at the endpoint who could have it
+// at this moment.
+func (u *simUpstream) checkQueue() {
+	l := u.endpoint.limiter
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// What 429 made of the bound goes away by itself, unnoticed until a place is
+	// given back.
+	if len(l.waiting) > 0 && l.window == noWindow && l.fits(l.waiting[0].next().items) {
+		u.sim.failf(nil, "turns", "at %v a batch waits for its turn at e%d although there is room", u.sim.now(), u.number)
+	}
+}
+
 // checkShared checks what all requests share at this moment.
 func (s *simulation) checkShared() {
 	if used := s.memory.Used(); used < 0 || used > s.memory.Limit() {
@@ -117,7 +130,7 @@ func (s *simulation) checkDown(e *Endpoint) {
 	defer s.mu.Unlock()
 	u := s.upstreams[slices.Index(s.all(), e)]
 	o := u.options.Health
-	fails, most := 0, cmp.Or(o.MaxFails, DefaultMaxFails)
+	fails, most := 0, cmp.Or(o.MaxFails, 3)
 	for _, c := range u.calls {
 		if recent := c.end >= s.now()-o.FailDuration; c.over && recent && c.failed() {
 			fails++
@@ -138,12 +151,8 @@ func (c *simCall) failed() bool {
 	case good:
 		return o.UnhealthyLatency > 0 && c.end-c.start >= o.UnhealthyLatency
 	case unanswered:
-		// A call that took long and was called off counts as well, and one that a copy
-		// overtook.
-		return c.end-c.start >= minPatience || c.end == c.attempt.start+c.run.settings.Timeout ||
-			slices.ContainsFunc(c.run.calls, func(copy *simCall) bool {
-				return copy.attempt == c.attempt && copy.id.copy > c.id.copy && copy.ending == good && copy.end == c.end
-			})
+		// A call that took long and was called off counts as well.
+		return c.end-c.start >= 500*time.Millisecond || c.end == c.attempt.start+c.run.settings.Timeout || c.overtaken()
 	case refusing:
 		return slices.Contains(o.UnhealthyStatus, c.status) || c.status >= 500 && (o.UnhealthyStatus == nil || slices.Contains(o.UnhealthyStatus, 5))
 	case panicking:

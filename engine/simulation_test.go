@@ -59,7 +59,7 @@ func TestSimulation(t *testing.T) {
 	if *simulationSeed != 0 {
 		s := newSimulation(*simulationSeed)
 		s.tracing = true
-		synctest.Test(t, func(t *testing.T) { s.run(t.Context()) })
+		s.runIn(t)
 		t.Logf("what happened:\n%s", strings.Join(s.trace, "\n"))
 		s.report(t)
 		t.Logf("how often:\n%s", &s.counts)
@@ -118,10 +118,26 @@ func (s *simulation) runIn(t *testing.T) {
 	defer func() {
 		// Goroutines that will never end are a panic of synctest.
 		if value := recover(); value != nil {
-			s.failf(nil, "nothing is left running", "%v", value)
+			s.failf(nil, "nothing is left running", "%v\n%s", value, s.stacks())
 		}
 	}()
 	synctest.Test(t, func(t *testing.T) { s.run(t.Context()) })
+}
+
+// stacks returns where the goroutines of a replay stand.
+func (s *simulation) stacks() string {
+	if !s.tracing {
+		return ""
+	}
+	stacks := make([]byte, 1<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	var stuck []string
+	for stack := range strings.SplitSeq(string(stacks), "\n\n") {
+		if head, _, _ := strings.Cut(stack, "\n"); strings.Contains(head, "synctest bubble") {
+			stuck = append(stuck, stack)
+		}
+	}
+	return strings.Join(stuck, "\n\n")
 }
 
 // recovered, when it is deferred, notes a panic of the engine or of a rule.
@@ -185,11 +201,11 @@ func (s *simulation) run(ctx context.Context) {
 	ctx, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	s.begin()
-	var checks *HealthChecks
+	endChecks := func() {}
 	if s.checking > 0 {
-		checks = StartHealthChecks(HealthCheckOptions{
+		endChecks = StartHealthChecks(HealthCheckOptions{
 			Endpoints: func() []*Endpoint { return s.all() }, Transport: s, Interval: s.checking,
-		})
+		}).Close
 	}
 	var clients sync.WaitGroup
 	for _, requests := range s.clients {
@@ -207,18 +223,31 @@ func (s *simulation) run(ctx context.Context) {
 	select {
 	case <-done:
 	case <-time.After(simPatience):
-		s.failf(nil, "everything ends", "after %v something still runs", simPatience)
+		s.failf(nil, "everything ends", "after %v these still run: %v", simPatience, s.running())
 		giveUp()
+		// With nobody else to wait for, synctest finds out who waits in vain.
+		endChecks()
 		<-done
 	}
 	defer s.recovered()
 	s.checkAll()
 	s.heal(ctx)
-	if checks != nil {
-		checks.Close()
-	}
+	endChecks()
 	s.checkQuiet()
 	s.countAll()
+}
+
+// running returns the requests that are not over.
+func (s *simulation) running() (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, r := range s.runs {
+		if !r.over {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // begin makes the group.

@@ -133,6 +133,7 @@ func (u *simUpstream) called(req *http.Request) *simCall {
 	u.items += c.items
 	s.note(c, "sent, %d items", c.items)
 	u.checkLimits()
+	u.checkQueue()
 	c.run.checkBudgets()
 	return c
 }
@@ -198,6 +199,7 @@ func (c *simCall) finish(how ending) {
 	}
 	s.note(c, "%v %d %s", how, c.status, c.retryAfter)
 	s.counts.add("calls: "+how.String(), 1)
+	c.upstream.checkQueue()
 	c.run.checkBudgets()
 }
 

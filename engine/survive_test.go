@@ -109,6 +109,111 @@ func TestPatienceOfOneDoesNotHoldTheOther(t *testing.T) {
 	})
 }
 
+// TestLeastPatienceIsTaken lets both endpoints ask for patience, one of them for
+// longer than there is time.
+func TestLeastPatienceIsTaken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(2, GroupOptions{}, EndpointOptions{})
+		start := time.Now()
+		c.upstreams[0].Script = enginetest.Always(enginetest.Status(429, "no"), enginetest.Header("Retry-After", "30"))
+		c.upstreams[1].Script = func(*enginetest.Call) []enginetest.Fault {
+			if time.Since(start) < 900*time.Millisecond {
+				return []enginetest.Fault{enginetest.Status(429, "no"), enginetest.Header("Retry-After", "1")}
+			}
+			return nil
+		}
+		if err := c.embed(t.Context(), 10, Settings{TotalTimeout: 5 * time.Second, Timeout: 5 * time.Second}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > 1500*time.Millisecond {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// TestBatchesLeaveAnEndpointThatIsDown lets one endpoint hang and the other be
+// away for a while, with all batches in the queue of the one that hangs.
+func TestBatchesLeaveAnEndpointThatIsDown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(2, GroupOptions{}, EndpointOptions{
+			MaxRequests: 2, Health: HealthOptions{FailDuration: time.Second, MaxFails: 1},
+		})
+		for _, e := range c.endpoints {
+			e.health.report(attemptEnd{outcome: failed, sent: time.Now()})
+		}
+		c.upstreams[0].Script = enginetest.Always(enginetest.Delay(24 * time.Hour))
+		c.upstreams[1].Script = enginetest.Always(enginetest.Delay(10 * time.Millisecond))
+		start := time.Now()
+		if err := c.embed(t.Context(), 64, Settings{Timeout: 10 * time.Second}); err != nil {
+			t.Fatal(err)
+		}
+		// Those that were sent to the endpoint that hangs run into their limit.
+		if took := time.Since(start); took > 12*time.Second {
+			t.Errorf("took %v", took)
+		}
+		if calls := c.calls()[0]; calls > 4 {
+			t.Errorf("the endpoint that hangs got %d calls", calls)
+		}
+	})
+}
+
+// TestProbeDoesNotQueue probes an endpoint whose places are all taken by
+// attempts that hang.
+func TestProbeDoesNotQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(2, GroupOptions{}, EndpointOptions{
+			MaxRequests: 1, Health: HealthOptions{FailDuration: time.Second, MaxFails: 1},
+		})
+		hung := c.endpoints[0]
+		if _, err := hung.limiter.acquire(t.Context(), turn{flow: t, items: 1}); err != nil {
+			t.Fatal(err)
+		}
+		hung.health.report(attemptEnd{outcome: failed, sent: time.Now()})
+		<-time.After(2 * time.Second)
+		for range 3 {
+			start := time.Now()
+			if err := c.embed(t.Context(), 1, Settings{}); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(start); took != 0 {
+				t.Errorf("took %v, with an endpoint that is free", took)
+			}
+		}
+		if calls := fmt.Sprint(c.calls()); calls != "[0 3]" {
+			t.Errorf("the endpoints got %s calls", calls)
+		}
+	})
+}
+
+// TestSleepersWakeWhenTheServerIsBack lets nobody listen for a second, which some
+// batches would outsleep by half a minute.
+func TestSleepersWakeWhenTheServerIsBack(t *testing.T) {
+	t.Parallel()
+	refused := &dialError{err: os.NewSyscallError("connect", syscall.ECONNREFUSED), refused: true}
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			upstream := roundTrip(func(req *http.Request) (*http.Response, error) {
+				if time.Since(start) < 400*time.Millisecond {
+					return nil, refused
+				}
+				return oneVector(req), wait(req, 10*time.Millisecond)
+			})
+			answer, err := embed(t.Context(), upstream, 64, Settings{MaxRetries: 6})
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer.Close()
+			if took := time.Since(start); took > 3*time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
 // TestChecksAloneTakeNoRedundancyAway lets active checks say that every endpoint
 // is down, of which one really is.
 func TestChecksAloneTakeNoRedundancyAway(t *testing.T) {
@@ -266,50 +371,5 @@ func TestRequestIsSentAgainOnce(t *testing.T) {
 	}
 	if n := served.Load(); n > 2 {
 		t.Errorf("one attempt was sent %d times, want twice at most", n)
-	}
-}
-
-// TestFailureOfAnotherBatchIsNobodysFault lets one batch fail for ever while
-// attempts of others are under way elsewhere.
-func TestFailureOfAnotherBatchIsNobodysFault(t *testing.T) {
-	t.Parallel()
-	for _, status := range []int{429, 500} {
-		t.Run(fmt.Sprint(status), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				c := newCluster(1, GroupOptions{}, EndpointOptions{Health: HealthOptions{FailDuration: time.Minute, MaxFails: 2}})
-				c.upstreams[0].Script = func(call *enginetest.Call) []enginetest.Fault {
-					if call.Items[0] == "text 7" {
-						return []enginetest.Fault{enginetest.Delay(time.Second), enginetest.Status(status, "no")}
-					}
-					return []enginetest.Fault{enginetest.Delay(time.Hour)}
-				}
-				r := newRecorder()
-				settings := noRetries
-				settings.BatchSize = 1
-				texts := make([]string, 20)
-				for i := range texts {
-					texts[i] = fmt.Sprintf(`"text %d"`, i)
-				}
-				_, err := New(Options{Observer: r}).Do(t.Context(), c.to, &Request{
-					Path: "/v1/embeddings", Body: []byte(`{"input":[` + strings.Join(texts, ",") + `]}`), Settings: settings,
-				})
-				if statusOf(err) != status {
-					t.Fatalf("got %v", err)
-				}
-				for range texts {
-					if a := <-r.attempts; statusOf(a.Err) != status && !errors.Is(a.Err, errCalledOff) {
-						t.Errorf("an attempt ended with %v", a.Err)
-					}
-				}
-				e := c.endpoints[0]
-				if want := 19.; status == 429 && e.limiter.window.items != want {
-					t.Errorf("after one 429 of 20 batches in flight the window is %v, want %v", e.limiter.window.items, want)
-				}
-				if !e.Up() {
-					t.Error("the endpoint is down after one failure")
-				}
-			})
-		})
 	}
 }

@@ -21,7 +21,7 @@ import (
 
 const (
 	hedgeBatches = 64
-	hedgeBatch   = 8 // texts
+	hedgeBatch   = 2 // texts, few because the machine works for the model server, too
 	hedgeClients = 2
 	// hedgeWarmUp is how many requests make the connections and let the proxy see
 	// how long replies take.
@@ -30,14 +30,15 @@ const (
 	slowFactor = 50
 )
 
-// A hedgeMode is one row of the table.
-type hedgeMode struct {
-	// name begins the ids of its requests.
-	name  string
-	delay any // the preference hedge_delay; nil for none
-}
+// hedgeModes are the rows of the table: values of hedge_delay. The ids of
+// requests begin with them.
+var hedgeModes = []string{hedgeOff, "0.1", "auto"}
 
-var hedgeModes = []hedgeMode{{"off", nil}, {"0.1", 0.1}, {"auto", "auto"}}
+const (
+	hedgeOff = "off"
+	// hedgeWarm begins the ids of requests that are not measured.
+	hedgeWarm = "warm"
+)
 
 // hedgeSamples is what was seen of one mode.
 type hedgeSamples struct {
@@ -62,18 +63,13 @@ type hedgeTable struct {
 // with copies.
 func hedge(ctx context.Context, o options) error {
 	t := &hedgeTable{o: o, modes: make(map[string]*hedgeSamples)}
-	for i, mode := range append(slices.Clone(hedgeModes), hedgeMode{name: "warm"}) {
-		t.modes[mode.name] = &hedgeSamples{
+	for i, mode := range append(slices.Clone(hedgeModes), hedgeWarm) {
+		t.modes[mode] = &hedgeSamples{
 			rng:  rand.New(rand.NewPCG(o.seed, uint64(i))),
 			slow: make(map[rig.CallID]bool), twice: make(map[string]bool),
 		}
 	}
-	s, err := start(ctx, o.caddy, "", t.script)
-	if err != nil {
-		return err
-	}
-	err = t.measure(ctx, s.caddy.URL)
-	err = errors.Join(err, s.close())
+	err := t.measure(ctx)
 	fmt.Printf("hedge: requests of %d batches, a reply takes %v, %g %% of them %v (seed %d); %d requests each, from %d clients\n",
 		hedgeBatches, normal, 100*o.slow, slowFactor*normal, o.seed, o.requests, hedgeClients)
 	return errors.Join(err, rig.WriteTable(os.Stdout, t.rows()), t.note())
@@ -103,55 +99,71 @@ func (t *hedgeTable) script(c *enginetest.Call) ([]enginetest.Fault, func()) {
 	return []enginetest.Fault{enginetest.Delay(slowFactor * normal)}, nil
 }
 
-// measure sends the requests, the modes in turn.
-func (t *hedgeTable) measure(ctx context.Context, url string) error {
-	if err := t.inParallel(ctx, url, hedgeWarmUp, []hedgeMode{{name: "warm"}}); err != nil {
+// measure sends the requests, the modes in turn. Each mode has a proxy of its
+// own, because auto goes by the times of all replies, also of those that the
+// other modes wait for.
+func (t *hedgeTable) measure(ctx context.Context) (err error) {
+	urls := make(map[string]string)
+	for _, mode := range hedgeModes {
+		settings := fmt.Sprintf("batch_size %d\nmax_concurrent_requests %d", hedgeBatch, hedgeBatches)
+		if mode != hedgeOff {
+			settings += "\nhedge_delay " + mode
+		}
+		s, err2 := start(ctx, t.o.caddy, settings, t.script)
+		if err2 != nil {
+			return errors.Join(err, err2)
+		}
+		defer func() { err = errors.Join(err, s.close()) }()
+		urls[mode] = s.caddy.URL
+	}
+	if err := t.inParallel(ctx, urls, hedgeWarmUp, func(string) string { return hedgeWarm }); err != nil {
 		return fmt.Errorf("warming up: %w", err)
 	}
-	return t.inParallel(ctx, url, t.o.requests, hedgeModes)
+	return t.inParallel(ctx, urls, t.o.requests, func(mode string) string { return mode })
 }
 
-// inParallel sends n requests of each mode.
-func (t *hedgeTable) inParallel(ctx context.Context, url string, n int, modes []hedgeMode) error {
+// inParallel sends n requests of each mode, counted under the name that as
+// returns.
+func (t *hedgeTable) inParallel(ctx context.Context, urls map[string]string, n int, as func(mode string) string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Int64
-	var clients sync.WaitGroup
+	var all sync.WaitGroup
 	for range hedgeClients {
-		clients.Go(func() {
-			client := rig.NewClient(url, false)
-			defer client.Close()
-			for {
+		all.Go(func() {
+			clients := make(map[string]*rig.Client)
+			for mode, url := range urls {
+				clients[mode] = rig.NewClient(url, false)
+				defer clients[mode].Close()
+			}
+			for ctx.Err() == nil {
 				i := int(next.Add(1)) - 1
-				if i >= n || ctx.Err() != nil {
+				if i >= n {
 					return
 				}
-				for m := range modes {
-					if err := t.one(ctx, client, modes[(m+i)%len(modes)], i); err != nil {
+				for m := range hedgeModes {
+					mode := hedgeModes[(m+i)%len(hedgeModes)]
+					if err := t.one(ctx, clients[mode], as(mode), mode+strconv.Itoa(i)); err != nil {
 						cancel(err)
 					}
 				}
 			}
 		})
 	}
-	clients.Wait()
+	all.Wait()
 	return context.Cause(ctx)
 }
 
 // one sends one request.
-func (t *hedgeTable) one(ctx context.Context, client *rig.Client, mode hedgeMode, i int) error {
-	preferences := map[string]any{"batch_size": hedgeBatch, "max_concurrent_requests": hedgeBatches}
-	if mode.delay != nil {
-		preferences["hedge_delay"] = mode.delay
-	}
-	id := mode.name + "/" + strconv.Itoa(i)
-	took, err := ask(ctx, client, rig.Request{ID: id, Items: texts(id, hedgeBatches*hedgeBatch), Preferences: preferences})
+func (t *hedgeTable) one(ctx context.Context, client *rig.Client, as, name string) error {
+	id := as + "/" + name
+	took, err := ask(ctx, client, rig.Request{ID: id, Items: texts(id, hedgeBatches*hedgeBatch)})
 	if err != nil {
 		return fmt.Errorf("request %s: %w", id, err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.modes[mode.name].took = append(t.modes[mode.name].took, took)
+	t.modes[as].took = append(t.modes[as].took, took)
 	return nil
 }
 
@@ -161,10 +173,10 @@ func (t *hedgeTable) rows() [][]string {
 	defer t.mu.Unlock()
 	table := [][]string{{"hedge_delay", "p50", "p95", "p99", "mean", "calls/request", "extra", "slow twice"}}
 	for _, mode := range hedgeModes {
-		s := t.modes[mode.name]
+		s := t.modes[mode]
 		n := len(s.took)
 		table = append(table, []string{
-			mode.name,
+			mode,
 			milliseconds(rig.Percentile(s.took, 0.50)),
 			milliseconds(rig.Percentile(s.took, 0.95)),
 			milliseconds(rig.Percentile(s.took, 0.99)),

@@ -26,6 +26,7 @@ type chaos struct {
 	o options
 
 	tally   *tally
+	stalls  stalls
 	ledger  *ledger
 	judge   *judge
 	traffic *traffic
@@ -41,7 +42,7 @@ type chaos struct {
 func newChaos(o options) *chaos {
 	c := &chaos{o: o, tally: newTally()}
 	c.ledger = newLedger(c.tally)
-	c.judge = &judge{tally: c.tally, ledger: c.ledger, latest: math.MinInt64}
+	c.judge = newJudge(c.tally, c.ledger)
 	return c
 }
 
@@ -49,13 +50,20 @@ func newChaos(o options) *chaos {
 // not hold, or could not be checked.
 func (c *chaos) run(ctx context.Context) error {
 	fmt.Printf("chaos: seed %d, for %v\n", c.o.seed, c.o.duration)
+	watching, stopWatching := context.WithCancel(context.Background())
+	defer stopWatching()
+	go c.stalls.watch(watching)
 	err := c.start(ctx)
 	if err == nil {
 		err = c.stages(ctx)
 	}
 	err = errors.Join(err, c.stop())
 	c.judge.judgeUnanswered()
-	fmt.Printf("the latest answer came %v after its deadline\n", c.judge.latest.Round(time.Millisecond))
+	c.judge.late.judge(c.tally, &c.stalls)
+	c.ledger.late.judge(c.tally, &c.stalls)
+	stalls, stalled := c.stalls.total()
+	fmt.Printf("the latest answer came %v after its deadline; the machine was stalled %d times, for %v\n",
+		c.judge.late.longest.Round(time.Millisecond), stalls, stalled.Round(time.Millisecond))
 	err = errors.Join(err, c.tally.print(os.Stdout))
 	if n := c.tally.rulesBroken(); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d rules were violated; seed %d", n, c.o.seed))
@@ -108,13 +116,13 @@ func (c *chaos) stages(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("warming up: %w", err)
 	}
-	if err := c.caddy.Load(ctx, c.configs.base()); err != nil {
+	if err := c.load(ctx, c.configs.base()); err != nil {
 		return err
 	}
 	if err := c.storm(ctx); err != nil {
 		return err
 	}
-	if err := c.caddy.Load(ctx, c.configs.base()); err != nil {
+	if err := c.load(ctx, c.configs.base()); err != nil {
 		return err
 	}
 	if err := c.quiet(ctx); err != nil {
@@ -133,9 +141,18 @@ func (c *chaos) stages(ctx context.Context) error {
 	return c.judgeRest(ctx, first, last)
 }
 
+// load gives Caddy another configuration, which closes connections as every
+// reload does.
+func (c *chaos) load(ctx context.Context, config rig.Config) error {
+	begun := time.Now()
+	err := c.caddy.Load(ctx, config)
+	c.judge.reloaded(span{begun, time.Now()})
+	return err
+}
+
 // warmUp lets the program work a while and returns what it holds at rest then.
 func (c *chaos) warmUp(ctx context.Context) (rest, error) {
-	if err := c.caddy.Load(ctx, c.configs.base()); err != nil {
+	if err := c.load(ctx, c.configs.base()); err != nil {
 		return rest{}, err
 	}
 	period, cancel := context.WithTimeout(ctx, warmUp)

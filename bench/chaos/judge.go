@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"sync"
@@ -26,10 +27,19 @@ type judge struct {
 	tally  *tally
 	ledger *ledger
 
+	// late are the answers to requests with a deadline.
+	late lateness
+
 	mu         sync.Mutex
 	unanswered []unanswered
 	reloads    []span
-	latest     time.Duration
+}
+
+// newJudge returns a judge.
+func newJudge(t *tally, l *ledger) *judge {
+	return &judge{tally: t, ledger: l, late: lateness{
+		rule: "every answer comes within its deadline", grace: lateAnswer, longest: math.MinInt64,
+	}}
 }
 
 // unanswered is a request whose connection was closed without an answer.
@@ -46,7 +56,9 @@ type span struct{ from, to time.Time }
 func (j *judge) answered(p plan, a *rig.Answer) {
 	j.tally.add("requests", strconv.Itoa(a.Status))
 	if p.deadline > 0 {
-		j.late(p, a)
+		now := time.Now()
+		due := now.Add(p.deadline - a.Took)
+		j.late.note(delay{id: p.ID, what: fmt.Sprintf("%d with a deadline of %v", a.Status, p.deadline), when: span{due, now}})
 	}
 	if a.Status != http.StatusOK {
 		j.refused(p, a)
@@ -56,17 +68,6 @@ func (j *judge) answered(p plan, a *rig.Answer) {
 		j.tally.violated("a bad request gets 400", "request %s got 200", p.ID)
 	} else if err := rig.CheckEmbeddings(a.Body, p.Items, j.ledger.digits(p.ID)); err != nil {
 		j.tally.violated("every 200 is right, vector by vector", "request %s of %d texts with %v: %v", p.ID, len(p.Items), p.Preferences, err)
-	}
-}
-
-// late judges when the answer came.
-func (j *judge) late(p plan, a *rig.Answer) {
-	over := a.Took - p.deadline
-	j.mu.Lock()
-	j.latest = max(j.latest, over)
-	j.mu.Unlock()
-	if over > lateAnswer {
-		j.tally.violated("every answer comes within its deadline", "request %s got %d %v after its deadline of %v", p.ID, a.Status, over, p.deadline)
 	}
 }
 

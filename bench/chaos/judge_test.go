@@ -12,9 +12,9 @@ import (
 	"github.com/basetenlabs/caddy-performance-proxy/engine/enginetest"
 )
 
-// newJudge returns a judge that knows of the request r1, two calls of which were
+// judgeOf returns a judge that knows of the request r1, two calls of which were
 // answered.
-func newJudge(bad bool, statuses ...int) *judge {
+func judgeOf(bad bool, statuses ...int) *judge {
 	c := newChaos(options{})
 	c.ledger.begin("r1", bad)
 	for _, status := range statuses {
@@ -69,7 +69,7 @@ func TestJudgeAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			j := newJudge(test.bad, test.sent...)
+			j := judgeOf(test.bad, test.sent...)
 			j.answered(plan{Request: rig.Request{ID: "r1", Items: []string{"a", "b"}}, bad: test.bad}, test.answer)
 			expect(t, j.tally, test.violated)
 		})
@@ -96,22 +96,30 @@ func expect(t *testing.T, tally *tally, rule string) {
 
 func TestJudgeDeadlines(t *testing.T) {
 	t.Parallel()
+	const rule = "every answer comes within its deadline"
 	for name, test := range map[string]struct {
 		took     time.Duration
+		stalled  time.Duration // after the deadline
 		violated string
 	}{
-		"in time":           {time.Second, ""},
-		"a little later":    {time.Second + lateAnswer, ""},
-		"more than a bit":   {time.Second + lateAnswer + 1, "every answer comes within its deadline"},
-		"at once, in vain":  {0, ""},
-		"after a long time": {time.Hour, "every answer comes within its deadline"},
+		"in time":                       {took: time.Second},
+		"a little later":                {took: time.Second + lateAnswer/2},
+		"more than a bit":               {took: time.Second + 2*lateAnswer, violated: rule},
+		"after a long time":             {took: time.Hour, violated: rule},
+		"while the machine was stalled": {took: time.Second + 2*lateAnswer, stalled: 2 * lateAnswer},
+		"later than the stall explains": {took: time.Second + 3*lateAnswer, stalled: lateAnswer, violated: rule},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			j := newJudge(false)
+			j := judgeOf(false)
 			a := answer(504, 0)
 			a.Took = test.took
+			due := time.Now().Add(time.Second - test.took)
 			j.answered(plan{Request: rig.Request{ID: "r1"}, deadline: time.Second}, a)
+			var s stalls
+			s.add(span{due.Add(-time.Hour), due.Add(-time.Minute)})
+			s.add(span{due, due.Add(test.stalled)})
+			j.late.judge(j.tally, &s)
 			expect(t, j.tally, test.violated)
 		})
 	}
@@ -139,7 +147,7 @@ func TestJudgeClosedConnections(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			j := newJudge(false)
+			j := judgeOf(false)
 			for range test.calls {
 				j.ledger.called(rig.CallID{Request: "r1"}, 0, false)
 			}
@@ -157,7 +165,7 @@ func TestJudgeClosedConnections(t *testing.T) {
 
 func TestJudgeBrokenAnswers(t *testing.T) {
 	t.Parallel()
-	j := newJudge(false)
+	j := judgeOf(false)
 	j.failed(plan{Request: rig.Request{ID: "r1"}}, time.Now(), &rig.BrokenOffError{Status: 200, Err: errors.New("EOF")})
 	expect(t, j.tally, "no answer breaks off")
 }

@@ -16,6 +16,8 @@ const lateCall = 2 * time.Second
 // access log. It is safe for concurrent use.
 type ledger struct {
 	tally *tally
+	// late are the calls upstream after the end of their requests.
+	late lateness
 
 	mu       sync.Mutex
 	requests map[string]*entry
@@ -38,7 +40,11 @@ type entry struct {
 }
 
 func newLedger(t *tally) *ledger {
-	return &ledger{tally: t, requests: make(map[string]*entry)}
+	return &ledger{
+		tally:    t,
+		late:     lateness{rule: "all work upstream ends with the request", grace: lateCall},
+		requests: make(map[string]*entry),
+	}
 }
 
 // begin opens the entry of a request.
@@ -73,8 +79,8 @@ func (l *ledger) called(id rig.CallID, status int, packed bool) {
 	if e.refused {
 		l.tally.violated("a bad request does not reach an upstream", "request %s", id.Request)
 	}
-	if late := time.Since(e.ended); !e.ended.IsZero() && late > lateCall {
-		l.tally.violated("all work upstream ends with the request", "a call of request %s, %v after its end", id.Request, late)
+	if !e.ended.IsZero() {
+		l.late.note(delay{id: id.Request, what: "a call after its end", when: span{e.ended, time.Now()}})
 	}
 }
 

@@ -32,6 +32,7 @@ func TestLedgerSeesCallsThatMustNotBe(t *testing.T) {
 					time.Sleep(test.after)
 				}
 				l.called(rig.CallID{Request: test.id}, 200, false)
+				l.late.judge(l.tally, new(stalls))
 				expect(t, l.tally, test.violated)
 			})
 		})

@@ -35,7 +35,7 @@ type rest struct {
 // atRest gives Caddy a configuration without the endpoints, and returns what is
 // left once nothing of them is. What stays is a violation.
 func (c *chaos) atRest(ctx context.Context, most int) (rest, error) {
-	if err := c.caddy.Load(ctx, c.configs.nothing()); err != nil {
+	if err := c.load(ctx, c.configs.nothing()); err != nil {
 		return rest{}, err
 	}
 	var stacks rig.Goroutines
